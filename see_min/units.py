@@ -1,0 +1,226 @@
+"""Words -> units: which sememes, morphemes, back-off buckets and identity units a word is made of.
+
+A policy is a function from annotated words and a plan to `Units`. What knowledge cannot fill is filled by a
+*back-off unit*, a hash of the word into a bounded number of buckets: a pad shared by all short words would confine them
+to one small subspace. The rule that places units in slots is ours: the paper's is not known.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from see_min.checks import DataError
+from see_min.encoding import padded
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is known of a word: its senses, each a tuple of sememes (head first), and its morphemes (stem first)."""
+
+    senses: tuple = ()
+    morphemes: tuple = ()
+
+    @property
+    def units(self):
+        """All unit names once: sememes of all senses, then morphemes.
+
+        Examples
+        --------
+        >>> Annotation((("part", "more"), ("part",)), ("add", "s")).units
+        ('s:part', 's:more', 'm:add', '+s')
+        """
+        sememes = [f"s:{name}" for sense in self.senses for name in sense]
+        return tuple(dict.fromkeys(sememes + morpheme_units(self.morphemes)))
+
+
+@dataclass
+class Units:
+    """The index of an encoding and the names behind its numbers.
+
+    Attributes
+    ----------
+    index : int array (V, n) or (V, r, n)
+    free : bool array, same shape
+        Entries that hold a back-off unit: a fit may re-deal them.
+    backoff : list of n pairs
+        First and last + 1 number of the back-off units of each slot.
+    names : list of n lists of str
+        Unit names a slot: ``=word`` identity, ``#rank`` rarity, ``s:`` sememe, ``m:`` stem,
+        ``+`` further morpheme, ``~`` back-off.
+    bag : int array (V, m) or None
+    bag_names : list of str
+    """
+
+    index: np.ndarray
+    free: np.ndarray
+    backoff: list
+    names: list
+    bag: np.ndarray | None = None
+    bag_names: tuple = ()
+
+
+def annotate(words, lexicon, segments):
+    """Put together senses (of a Lexicon) and morphemes (of `morphemes.segment`) of every word."""
+    return [Annotation(tuple(map(tuple, lexicon.senses(word))), tuple(parts)) for word, parts in zip(words, segments)]
+
+
+def shuffled(annotations, seed):
+    """A control: the same annotations, dealt to other words. Words without any stay without.
+
+    Examples
+    --------
+    >>> a, b, none = Annotation(morphemes=("a",)), Annotation(morphemes=("b",)), Annotation()
+    >>> sorted(x.morphemes for x in shuffled([a, none, b], seed=0))
+    [(), ('a',), ('b',)]
+    """
+    known = [w for w, annotation in enumerate(annotations) if annotation.units]
+    dealt = np.random.default_rng(seed).permutation(known)
+    out = list(annotations)
+    for target, source in zip(known, dealt):
+        out[target] = annotations[source]
+    return out
+
+
+def hashed(words, annotations, buckets):
+    """A control: as many units a word as before, but their names are hashes of the word: no knowledge at all.
+
+    Examples
+    --------
+    >>> hashed(["add"], [Annotation(morphemes=("add", "ed"))], 9)[0].units
+    ('m:5', '+1')
+    """
+    out = []
+    for word, annotation in zip(words, annotations):
+        numbers = []
+        for i in range(len(annotation.units)):
+            number = bucket(f"{word} {i}", buckets)
+            while number in numbers and len(numbers) < buckets:  # a word does not have one unit twice
+                number = (number + 1) % buckets
+            numbers.append(number)
+        out.append(Annotation(morphemes=tuple(map(str, numbers))))
+    return out
+
+
+def bucket(text, buckets):
+    """A number from 0 to buckets - 1, the same on every machine.
+
+    BLAKE2 and not a CRC: a CRC is linear, so the numbers of "word 0" and "word 1" differ by one constant and, among 256
+    buckets, each of the two would determine the other.
+    """
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % max(buckets, 1)
+
+
+def morpheme_units(morphemes):
+    """Unit names of a word's morphemes: a stem and an affix of the same letters are different units."""
+    return [f"+{name}" if i else f"m:{name}" for i, name in enumerate(morphemes)]
+
+
+def shared_units(annotations):
+    """Unit names that at least two words have, the most common first (ties by name)."""
+    count = Counter(name for annotation in annotations for name in annotation.units)
+    return [name for name, times in sorted(count.items(), key=lambda item: (-item[1], item[0])) if times > 1]
+
+
+def additive(words, annotations, plan):
+    """The default (ours): knowledge, identity and rarity units in the bag, every slot of the product a free back-off unit.
+
+    A word without an identity unit has the rarity unit of its rank instead, one for each doubling: what words of one
+    frequency have in common need not be learned by each.
+    """
+    n, U = len(plan.sizes), plan.slot_units
+    index = np.array([[bucket(f"{word} {j}", U) for j in range(n)] for word in words])  # (V, n)
+    units = Units(index, np.ones_like(index, dtype=bool), [(0, U)] * n, [[f"~{u}" for u in range(U)]] * n)
+    if not plan.bag:
+        return units
+    rare = [f"#{2**k}" for k in range(len(words).bit_length())]  # ranks 2^k .. 2^(k+1) - 1, counted from 1
+    identity = [f"={word}" for word in words[: max(0, plan.identity - len(rare))]]
+    names = identity + shared_units(annotations)[: plan.knowledge] + rare
+    number = {name: i for i, name in enumerate(names[: plan.identity + plan.knowledge])}
+    lists = []
+    for rank, (word, annotation) in enumerate(zip(words, annotations), start=1):
+        own = f"={word}" if f"={word}" in number else f"#{2 ** (rank.bit_length() - 1)}"
+        lists.append([number[name] for name in (own, *annotation.units) if name in number])
+    units.bag, units.bag_names = padded(lists), tuple(number)
+    return units
+
+
+def backoff(words, annotations, plan):
+    """The default form without any knowledge: `additive` of words about which nothing is known."""
+    return additive(words, [Annotation()] * len(words), plan)
+
+
+def undealt(words, annotations, plan):
+    """`additive`, but the slots of the product stay as the hash dealt them: shows what re-dealing is worth."""
+    units = additive(words, annotations, plan)
+    units.free[:] = False
+    return units
+
+
+def morphemes(words, annotations, plan):
+    """MorphTE's way: slot j holds morpheme j in every term; back-off where a word has fewer."""
+    pools = [[morpheme_units(annotation.morphemes)] for annotation in annotations]
+    return fill(words, pools, plan)
+
+
+def senses(words, annotations, plan):
+    """Senses as terms: term k takes sense k mod (number of senses); slots hold the stem, the sense's sememes, the affixes."""
+    pools = []
+    for annotation in annotations:
+        stem, affixes = morpheme_units(annotation.morphemes)[:1], morpheme_units(annotation.morphemes)[1:]
+        pools.append([stem + [f"s:{name}" for name in sense] + affixes for sense in annotation.senses or ((),)])
+    return fill(words, pools, plan)
+
+
+def fill(words, pools, plan):
+    """Put pools of unit names into the slots of a plan: identity units first, then known units, else back-off.
+
+    Parameters
+    ----------
+    words : list of str, by falling frequency
+    pools : a list a word, of one pool of unit names a sense
+    plan : Plan
+
+    Returns
+    -------
+    Units with an index (V, n) if no word has two pools, else (V, r, n)
+    """
+    n, r, U = len(plan.sizes), plan.rank, plan.slot_units
+    terms = r if any(len(pool) > 1 for pool in pools) else 1
+    index = np.zeros((len(words), terms, n), dtype=int)
+    free = np.zeros_like(index, dtype=bool)
+    names, backoffs = [], []
+    for j in range(n):
+        count = Counter(name for pool in pools for name in {one[j] for one in pool if len(one) > j})
+        known = [name for name, times in sorted(count.items(), key=lambda item: (-item[1], item[0])) if times > 1]
+        slot = [f"={word}" for word in words[: plan.identity]] + known[: plan.knowledge]
+        number, first = {name: i for i, name in enumerate(slot)}, len(slot)
+        for w, (word, pool) in enumerate(zip(words, pools)):
+            for k in range(terms):
+                one = pool[k % len(pool)]
+                known_unit = number.get(f"={word}", number.get(one[j]) if len(one) > j else None)
+                free[w, k, j] = known_unit is None
+                index[w, k, j] = first + bucket(f"{word} {k} {j}", U - first) if known_unit is None else known_unit
+        names.append(slot + [f"~{u}" for u in range(U - first)])
+        backoffs.append((first, U))
+    squeeze = (lambda array: array[:, 0]) if terms == 1 else (lambda array: array)
+    return Units(squeeze(index), squeeze(free), backoffs, names)
+
+
+GENERAL = {"additive": additive, "amplitudes": additive, "backoff": backoff, "undealt": undealt}  # for plan_general
+POLICIES = {**GENERAL, "morphemes": morphemes, "senses": senses}  # the last two put all units in the slots: plan_product
+
+
+def assign(words, annotations, plan, policy="additive"):
+    """Apply a policy by name.
+
+    Raises
+    ------
+    DataError
+        If the policy is unknown; the text lists them.
+    """
+    if policy not in POLICIES:
+        raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
+    return POLICIES[policy](words, annotations, plan)
