@@ -1,0 +1,235 @@
+"""What an encoding costs, from formulas, and the plan that meets a ratio.
+
+Floats are numbers kept (leaf tables, bag vectors, amplitudes, carrier). Bytes add the index. FLOPs count a
+multiplication and an addition as two.
+"""
+
+from dataclasses import dataclass
+from math import ceil, prod, sqrt
+
+from see_min.checks import DataError
+
+BACKOFF = 200  # units a slot of the product aims at; measured best among 100 to 400 for 4,000 words
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of an encoding, enough to count it without building it.
+
+    Attributes
+    ----------
+    vocabulary, dimension : int
+        V and D.
+    sizes : tuple of int
+        Leaf dimensions (q_1, ..., q_n).
+    rank : int
+        r.
+    slot_units : int
+        U, the number of units of every slot.
+    identity, knowledge : int
+        Units that belong to one frequent word, and sememes and morphemes. With a bag they are in the bag;
+        without, they are among the units of a slot and the rest of the slot is back-off.
+    carrier, amplitudes, bag : bool
+        Whether the encoding has the part.
+
+    Examples
+    --------
+    >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428).floats        # word2ket, every word its own four leaves
+    486848
+    >>> Plan(8848, 512, (8, 8, 8), 7, 3013).shared_floats      # MorphTE, one table for all slots
+    168728
+    """
+
+    vocabulary: int
+    dimension: int
+    sizes: tuple
+    rank: int
+    slot_units: int
+    identity: int = 0
+    knowledge: int = 0
+    carrier: bool = False
+    amplitudes: bool = False
+    bag: bool = False
+
+    @property
+    def inner(self):
+        """d' = prod q_j."""
+        return prod(self.sizes)
+
+    @property
+    def floats(self):
+        """r sum_j U q_j  + V r (amplitudes)  + d' D (carrier)  + d' (identity + knowledge) (bag)."""
+        return (
+            self.rank * self.slot_units * sum(self.sizes)
+            + self.amplitudes * self.vocabulary * self.rank
+            + self.carrier * self.inner * self.dimension
+            + self.bag * self.inner * (self.identity + self.knowledge)
+        )
+
+    @property
+    def shared_floats(self):
+        """r U q: the count when one table serves all slots (all q_j equal, nothing but the product)."""
+        return self.rank * self.slot_units * self.sizes[0]
+
+    @property
+    def ratio(self):
+        """V D / floats."""
+        return self.vocabulary * self.dimension / self.floats
+
+    @property
+    def lookup_flops(self):
+        """FLOPs of one row: the product of each half of the slots, their batched product over terms, the carrier.
+
+        Without the bag, which adds d' for each unit of the word.
+        """
+        half = len(self.sizes) // 2
+        partial = sum(self.rank * prod(part[:i]) for part in (self.sizes[:half], self.sizes[half:])
+                      for i in range(2, len(part) + 1))  # multiplications of the Kronecker products of each half
+        terms = 2 * self.rank * self.inner if half else self.rank * self.inner
+        return partial + terms + self.amplitudes * self.rank * self.sizes[0] + 2 * self.carrier * self.inner * self.dimension
+
+    @property
+    def head_flops(self):
+        """FLOPs of the scores of one hidden state when the rows of all words are at hand: carrier, then V products."""
+        return 2 * self.carrier * self.inner * self.dimension + 2 * self.vocabulary * self.inner
+
+
+def leaf_sizes(dimension, order):
+    """The most even exact factorisation of `dimension` into `order` leaf sizes, largest first.
+
+    Examples
+    --------
+    >>> leaf_sizes(384, 3), leaf_sizes(64, 2), leaf_sizes(10, 3)
+    ((8, 8, 6), (8, 8), (5, 2, 1))
+    """
+    if order == 1:
+        return (dimension,)
+    splits = ((q, *leaf_sizes(dimension // q, order - 1)) for q in range(1, dimension + 1) if dimension % q == 0)
+    return min((tuple(sorted(split, reverse=True)) for split in splits), key=lambda split: (sum(split), split))
+
+
+def low_rank(vocabulary, dimension, ratio):
+    """The smallest rank of factors (V, r) and (r, D) that keeps at least 1/ratio of the floats.
+
+    Rounded up, so that the control never has fewer floats than what it is compared with.
+
+    Raises
+    ------
+    DataError
+        If the ratio is below 1 or beyond the largest, V D / (V + D) at rank 1.
+
+    Examples
+    --------
+    >>> low_rank(4000, 192, 10), low_rank(4000, 192, 40)
+    (19, 5)
+    """
+    largest = vocabulary * dimension / (vocabulary + dimension)
+    check_ratio(ratio, largest, "low-rank factors")
+    return min(vocabulary, dimension, ceil(largest / ratio))
+
+
+def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False):
+    """The default form (ours): a carrier, a bag of identity and knowledge units, a product of back-off units.
+
+    The carrier has about D / sqrt(ratio) dimensions. Of what it leaves, a quarter goes to knowledge units (as far as
+    `known` units exist), a third to the product, and the rest to identity units; these shares are measured, not derived
+    (docs/results.md).
+
+    Parameters
+    ----------
+    vocabulary, dimension : int
+    ratio : float
+    order : int
+    known : int
+        How many knowledge units the vocabulary offers.
+    amplitudes : bool
+        Give every word its own amplitudes, at V r floats.
+
+    Returns
+    -------
+    Plan
+        With ``plan.floats <= V D / ratio``.
+
+    Raises
+    ------
+    DataError
+        If the ratio is below 1 or beyond the largest that the form allows.
+
+    Examples
+    --------
+    >>> plan = plan_general(4000, 192, 10, known=900)
+    >>> plan.sizes, plan.floats <= 76800
+    ((8, 8), True)
+    """
+    floor = 2**order * dimension + 4 * order + amplitudes * vocabulary  # leaves of two numbers, two units a slot, one term
+    check_ratio(ratio, vocabulary * dimension / floor, f"the default form of order {order}")
+    budget = vocabulary * dimension / ratio
+    inner = inner_dimension(dimension, ratio, order, budget, floor - 2**order * dimension)
+    sizes = leaf_sizes(inner, order)
+    left = budget - inner * dimension
+    knowledge = min(known, int(left / 4 / inner))
+    rank = 1
+    if amplitudes:
+        rank = max(1, int(left / 4 / vocabulary))
+        left -= rank * vocabulary
+    else:
+        rank = max(1, round(left / 3 / (BACKOFF * sum(sizes))))
+    slot_units = min(vocabulary, max(2, int(left / 3 / (rank * sum(sizes)))))
+    left -= rank * slot_units * sum(sizes)
+    knowledge = max(0, min(knowledge, int(left / inner)))
+    identity = min(vocabulary, int(left / inner) - knowledge)
+    left -= inner * (identity + knowledge)
+    slot_units = min(vocabulary, slot_units + int(left / (rank * sum(sizes))))  # less than one unit a slot stays unused
+    return Plan(vocabulary, dimension, sizes, rank, slot_units, identity, knowledge, True, amplitudes, bag=True)
+
+
+def plan_product(vocabulary, dimension, ratio, order=3, known=0):
+    """The papers' form: a sum of products, no amplitudes, no carrier; slots hold identity, knowledge and back-off units.
+
+    The rank is the smallest, from 2 on, that needs at most 0.3 V units a slot; a quarter of the units are identity
+    units, at most a half knowledge, the rest back-off (ours: the papers do not say how slots are filled).
+
+    Raises
+    ------
+    DataError
+        If the ratio is below 1 or beyond the largest that the form allows.
+
+    Examples
+    --------
+    >>> plan_product(4000, 192, 40).sizes
+    (8, 6, 4)
+    """
+    sizes = leaf_sizes(dimension, order)
+    check_ratio(ratio, vocabulary * dimension / (2 * 4 * sum(sizes)), f"the papers' form of order {order}")
+    budget = vocabulary * dimension / ratio
+    units = budget / sum(sizes)
+    rank = 2
+    while units / rank > 0.3 * vocabulary:
+        rank += 1
+    slot_units = int(units / rank)
+    knowledge = min(known, slot_units // 2)
+    return Plan(vocabulary, dimension, sizes, rank, slot_units, identity=slot_units // 4, knowledge=knowledge)
+
+
+def inner_dimension(dimension, ratio, order, budget, rest):
+    """d' of the carrier: near 1.05 D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
+
+    `rest` floats stay free for everything else. The rule is fitted to what measured best at 10x and 40x (ours).
+
+    Examples
+    --------
+    >>> inner_dimension(192, 10, 2, 76800, 100), inner_dimension(192, 40, 2, 19200, 100)
+    (64, 32)
+    """
+    wanted = min(dimension, 1.05 * dimension / sqrt(ratio))
+    inner = max(2**order, 8 * round(wanted / 8) if wanted >= 12 else int(wanted))
+    fits = lambda d: d * dimension <= min(0.4 * budget, budget - rest) and min(leaf_sizes(d, order)) > 1
+    while inner > 2**order and not fits(inner):
+        inner -= 1
+    return inner
+
+
+def check_ratio(ratio, largest, form):
+    """Refuse a ratio below 1 or beyond `largest`, which the text states."""
+    if not 1 <= ratio <= largest:
+        raise DataError(f"ratio: expected 1 to {largest:.1f} for {form} with this vocabulary, got {ratio:g}")
