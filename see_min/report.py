@@ -1,0 +1,363 @@
+"""Results as data, then as a table, as JSON and as a figure.
+
+A report is a dict with three entries: `task` (what was run, the command first), `environment` (where) and `rows`,
+one a method, ratio and stage, with the keys `method`, `ratio`, `stage`, `metric` and the numbers of NUMBERS.
+Methods outside METHODS are welcome once the optional entry `others` lists them; a misspelt one is an error.
+The metric is a perplexity: less is better, everywhere on this page.
+"""
+
+import importlib.metadata
+import json
+import math
+import numbers
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from see_min.checks import DataError
+from see_min.files import atomic_path, write_atomic
+
+STAGES = {"teacher": "as trained", "fit": "after the fit", "stage1": "after stage 1", "stage2": "after stage 2"}  # in time
+METHODS = ("dense", "see", "see-paper", "svd", "hashed", "shuffled")  # the order of the lines of one ratio
+METRICS = ("perplexity",)
+NUMBERS = ("ratio", "value", "rare_value", "embedding_floats", "embedding_bytes", "model_floats", "seconds")
+COLUMNS = ("method, ratio", "floats kept", "bytes kept", "after fit", "stage 1", "stage 2", "rare words (stage 2)", "vs dense",
+           "seconds")
+# Okabe and Ito's colours; marker and dashes carry the same message in grey
+STYLES = {
+    "see": ("#0072B2", "o", "-"),
+    "see-paper": ("#56B4E9", "s", (0, (6, 2))),
+    "svd": ("#D55E00", "^", (0, (4, 1.5, 1, 1.5))),
+    "hashed": ("#009E73", "D", (0, (2, 1.2))),
+    "shuffled": ("#CC79A7", "v", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
+}
+OTHER_STYLES = (("#E69F00", "P", (0, (8, 2, 2, 2))), ("#7F7F7F", "X", (0, (1, 2))))  # taken in turn
+
+
+def environment():
+    """What a reader needs to repeat a number: versions, platform, cores, threads, date; no names of hosts or folders.
+
+    Torch is described only if something else has imported it.
+
+    Returns
+    -------
+    dict of str to str or int
+
+    Examples
+    --------
+    >>> environment()["numpy"] == np.__version__
+    True
+
+    Source: ours.
+    """
+    torch = sys.modules.get("torch")
+    cores = os.cpu_count() or 1
+    facts = {"python": platform.python_version(), "numpy": np.__version__}
+    if torch is not None:
+        facts["torch"] = str(torch.__version__)
+    facts["platform"] = f"{platform.system()} {platform.machine()}"
+    facts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    facts["threads"] = torch.get_num_threads() if torch is not None else os.environ.get("OMP_NUM_THREADS", facts["cores"])
+    try:
+        facts["see_min"] = importlib.metadata.version("see_min")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+        pass
+    facts["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+    return facts
+
+
+def check_report(report):
+    """Return the lines of a report, {(method, ratio): {stage: row}}, in the order in which they are shown.
+
+    Dense comes first, then by ratio, within a ratio in the order of METHODS, then `others` by the alphabet.
+
+    Raises
+    ------
+    DataError
+        If a key is missing, a method, stage or metric is unknown, a number is not finite and positive (`seconds` may
+        be 0, `rare_value` None), two rows describe the same thing, or the teacher is missing.
+
+    Examples
+    --------
+    >>> check_report({"task": {}, "environment": {}, "rows": []})
+    Traceback (most recent call last):
+    ...
+    see_min.checks.DataError: task.command: expected the command that made the numbers, got nothing
+
+    Source: ours.
+    """
+    for key in ("task", "environment", "rows"):
+        if key not in report:
+            raise DataError(f"report.{key}: expected a value, got nothing")
+    if "command" not in report["task"]:
+        raise DataError("task.command: expected the command that made the numbers, got nothing")
+    allowed = {"method": (*METHODS, *sorted(report.get("others", ()))), "stage": tuple(STAGES), "metric": METRICS}
+    lines = {}
+    for i, row in enumerate(report["rows"]):
+        _check_row(f"rows[{i}]", row, allowed)
+        stages = lines.setdefault((row["method"], row["ratio"]), {})
+        if row["stage"] in stages:
+            same = f"{row['method']}, {row['ratio']:g}, {row['stage']}"
+            raise DataError(f"rows[{i}]: expected one row a method, ratio and stage, got a second {same}")
+        stages[row["stage"]] = row
+    if not any(method == "dense" and "teacher" in stages for (method, _), stages in lines.items()):
+        raise DataError("rows: expected a row of method dense and stage teacher, got none")
+    key = {line: (line[0] != "dense", line[1], allowed["method"].index(line[0])) for line in lines}
+    return {line: lines[line] for line in sorted(lines, key=key.get)}
+
+
+def _check_row(name, row, allowed):
+    for key in (*allowed, *NUMBERS):
+        if key not in row:
+            raise DataError(f"{name}.{key}: expected a value, got nothing")
+    for key, values in allowed.items():
+        if row[key] not in values:
+            raise DataError(f"{name}.{key}: expected one of {', '.join(values)}, got {row[key]!r}")
+    for key in NUMBERS:
+        value = row[key]
+        if key == "rare_value" and value is None:  # no rare targets in this task
+            continue
+        real = isinstance(value, numbers.Real) and math.isfinite(value)
+        if not real or value < 0 or (value == 0 and key != "seconds"):
+            raise DataError(f"{name}.{key}: expected a finite number above 0, got {value!r}")
+
+
+def _teacher(lines):
+    return next(stages["teacher"] for (method, _), stages in lines.items() if method == "dense" and "teacher" in stages)
+
+
+def _final(lines, ratio=None):
+    """(stage, rows): the last stage that a student reached (at one ratio), and the rows of all who reached it."""
+    order = list(STAGES)
+    rows = [row for (method, own), stages in lines.items() for row in stages.values()
+            if method != "dense" and ratio in (None, own)]
+    stage = max((row["stage"] for row in rows), key=order.index, default="fit")
+    return stage, [row for row in rows if row["stage"] == stage]
+
+
+def _number(value):
+    return "–" if value is None else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def table(report):
+    """The report as Markdown: the command, one line a method and ratio, one sentence a ratio, task and environment.
+
+    Floats and bytes kept are shares of the dense embedding (bytes with the indices); *vs dense* is
+    value(stage 2) / value(teacher) - 1; seconds are summed over the stages of the line. The same report gives the
+    same text.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DataError
+        As `check_report`.
+
+    Examples
+    --------
+    >>> row = dict(method="dense", ratio=1, stage="teacher", metric="perplexity", value=104.4, rare_value=8919.0,
+    ...            embedding_floats=76780, embedding_bytes=330000, model_floats=960000, seconds=12.3)
+    >>> print(table({"task": {"command": "see"}, "environment": {}, "rows": [row]}).splitlines()[4])
+    | dense | 1 | 1 | 104.4 | – | – | – | – | 12.3 |
+
+    Source: ours.
+    """
+    lines = check_report(report)
+    teacher = _teacher(lines)
+    heads = [f"{head} ({teacher['metric']})" if head == "after fit" else head for head in COLUMNS]
+    text = [f"Command: `{' '.join(str(report['task']['command']).split())}`", ""]
+    text += [_cells(heads), _cells(["---"] + ["---:"] * (len(COLUMNS) - 1))]
+    text += [_cells(_line(stages, teacher)) for stages in lines.values()]
+    text += ["", _note(teacher, any(method == "dense" and "stage2" in stages for (method, _), stages in lines.items())), ""]
+    ratios = dict.fromkeys(ratio for method, ratio in lines if method != "dense")  # a set that keeps the order
+    text += [f"- {sentence(lines, ratio)}" for ratio in ratios]
+    for part in ("task", "environment"):
+        facts = [f"{key} {value}" for key, value in report[part].items() if key != "command"]
+        text += ["", f"{part.capitalize()}: {', '.join(facts) or '–'}."]
+    return "\n".join(text) + "\n"
+
+
+def _cells(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _line(stages, teacher):
+    """The cells of one line of the table; dense stands under *fit* as the teacher."""
+    start = stages.get("fit", stages.get("teacher"))
+    one, two = stages.get("stage1"), stages.get("stage2")
+    row = two or one or start
+    kept = [teacher[key] / row[key] for key in ("embedding_floats", "embedding_bytes")]
+    values = [_number(stage and stage["value"]) for stage in (start, one, two)]
+    change = f"{round(100 * (two['value'] / teacher['value'] - 1), 1) + 0.0:+.1f} %" if two else "–"  # + 0.0: no -0.0
+    seconds = sum(stage["seconds"] for stage in stages.values())
+    name = row["method"] if row["method"] == "dense" else f"{row['method']}, {row['ratio']:g}"
+    kept = ["1" if row["method"] == "dense" else f"1/{share:.1f}" for share in kept]
+    return [name, *kept, *values, _number(two and two["rare_value"]), change, _number(seconds)]
+
+
+def _note(teacher, trained_on):
+    note = f"The dense line shows the teacher under *after fit* (rare words {_number(teacher['rare_value'])})"
+    note += ", and the teacher trained on for as long as the students under *stage 2*" if trained_on else ""
+    return f"{note}; *vs dense* compares with the teacher. Bytes include indices. One run a number: no spread is known."
+
+
+def sentence(lines, ratio):
+    """Who has the lowest final perplexity at a ratio, and the knowledge gain: value(control) - value(see), control by control.
+
+    Only methods that reached the last stage of that ratio are compared.
+
+    Parameters
+    ----------
+    lines : dict, from `check_report`
+    ratio : number
+
+    Examples
+    --------
+    >>> rows = {(name, 10): {"fit": dict(method=name, ratio=10, stage="fit", metric="perplexity", value=value)}
+    ...         for name, value in (("see", 90.0), ("hashed", 92.5), ("shuffled", 89.0))}
+    >>> print(*sentence(rows, 10).split("; "), sep="\\n")
+    Ratio 10: the lowest perplexity after the fit is that of shuffled (89.0)
+    see gains 2.50 on hashed and loses 1.00 to shuffled.
+
+    Source: ours.
+    """
+    stage, rows = _final(lines, ratio)
+    best = min(rows, key=lambda row: row["value"])
+    values = {row["method"]: row["value"] for row in rows}
+    gains = []
+    for control in ("hashed", "shuffled"):
+        if "see" in values and control in values:
+            gain = round(values[control] - values["see"], 2)
+            verb = "gains {} on" if gain > 0 else "loses {} to" if gain < 0 else "draws level with"
+            gains.append(f"{verb.format(f'{abs(gain):.2f}')} {control}")
+    text = f"Ratio {ratio:g}: the lowest {best['metric']} {STAGES[stage]} is that of {best['method']} ({_number(best['value'])})"
+    return text + (f"; see {' and '.join(gains)}." if gains else ".")
+
+
+def figure(report, path):
+    """Draw quality against size as a PNG: all targets on the left, rare targets on the right; written atomically.
+
+    One line a method; x is the size of the embedding with its indices, y the perplexity after the last stage that
+    a student reached. Methods that stopped earlier stand in the table alone. Dense is a line across, not a point:
+    at its true place, ten times further right, it would squeeze the students into a corner.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        As `check_report`, or if the file cannot be written.
+
+    Examples
+    --------
+    >>> figure(report, "out/report.png")  # doctest: +SKIP
+
+    Source: ours; colours from Okabe and Ito, "Color universal design" (2008).
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    lines = check_report(report)
+    fig = Figure(figsize=(11, 4.7), dpi=150, layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.03)
+    left, right = fig.subplots(1, 2)
+    _panel(left, lines, "value", "All targets")
+    _panel(right, lines, "rare_value", "Rare targets")
+    fig.suptitle("Quality against size", x=0.012, ha="left", fontsize=14, fontweight="bold")
+    handles, labels = left.get_legend_handles_labels()
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / 7))  # rows of equal length, at most 7 entries each
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.6)
+    with atomic_path(path) as temporary:
+        fig.savefig(temporary, format="png", metadata={"Software": None})  # the same report gives the same bytes
+    return Path(path)
+
+
+def _panel(axis, lines, key, title):
+    """The dense reference and one line a method; see is drawn last, so that no other method hides it."""
+    teacher, (stage, rows) = _teacher(lines), _final(lines)
+    unit, name = (1e6, "MB") if teacher["embedding_bytes"] >= 1e6 else (1e3, "kB")
+    dense = teacher["embedding_bytes"] / unit
+    references = [(teacher, f"dense, {dense:,.3g} {name}", "black", "--")]
+    references += [(stages["stage2"], "dense, trained on", "#7F7F7F", ":")
+                   for (method, _), stages in lines.items() if method == "dense" and "stage2" in stages]
+    for row, label, colour, dashes in references:
+        if row[key] is not None:
+            axis.axhline(row[key], color=colour, ls=dashes, lw=1.5, label=label)
+    others = iter(OTHER_STYLES * len(rows))
+    for method in dict.fromkeys(row["method"] for row in rows):
+        colour, marker, dashes = STYLES.get(method) or next(others)
+        own = [row for row in rows if row["method"] == method and row[key] is not None]
+        points = sorted((row["embedding_bytes"] / unit, row[key]) for row in own)
+        axis.plot([x for x, _ in points], [y for _, y in points], color=colour, marker=marker, ls=dashes, label=method,
+                  lw=1.9, ms=7.5, mec="white", mew=0.8, zorder=4 if method == "see" else 3)
+    _scales(axis, [row["embedding_bytes"] / unit for row in rows] or [dense], dense)
+    axis.set_title(f"{title} (less is better)", loc="left", fontsize=11)
+    axis.set_xlabel(f"embedding, indices included ({name})")
+    axis.set_ylabel(f"{teacher['metric']} {STAGES[stage]}")
+
+
+def _scales(axis, sizes, dense):
+    """Logarithmic size below, the share of the dense bytes above, plain numbers as ticks, a light grid."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    margin = max(1.25, 2.4 / math.sqrt(max(sizes) / min(sizes)))  # the axis spans a factor of 5 at least: two ticks
+    axis.set_xscale("log")
+    axis.set_xlim(min(sizes) / margin, max(sizes) * margin)
+    share = axis.secondary_xaxis("top", functions=(lambda x: dense / np.maximum(x, 1e-12),) * 2)  # its own inverse
+    share.set_xlabel("share of the dense bytes", fontsize=9)
+    scaled = [(axis.xaxis, (1, 2, 3, 5), "{:,g}"), (share.xaxis, (1, 2, 4), "1/{:g}")]
+    heights = [y for line in axis.lines for y in line.get_ydata()]
+    axis.yaxis.set_major_formatter("{x:,g}")
+    if not heights:
+        axis.set_yticks([])
+        axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color="#7F7F7F")
+    elif max(heights) > 8 * min(heights):  # one method far off would flatten all others
+        axis.set_yscale("log")
+        scaled.append((axis.yaxis, (1, 2, 5), "{:,g}"))
+    for scale, steps, form in scaled:
+        scale.set_major_locator(LogLocator(subs=steps))
+        scale.set_major_formatter(lambda value, _, form=form: form.format(value))
+        scale.set_minor_locator(NullLocator())
+    axis.grid(color="#E3E3E3", lw=0.8)
+    axis.spines["right"].set_visible(False)
+
+
+def write_report(report, directory):
+    """Write report.json, report.md and report.png, each atomically; nothing is written of a report that is wrong.
+
+    Returns
+    -------
+    (Path, Path, Path)
+
+    Raises
+    ------
+    DataError
+        As `check_report`, or if JSON cannot hold a value (NaN, infinity, an object), or the directory cannot be written.
+
+    Examples
+    --------
+    >>> [path.name for path in write_report(report, "out")]  # doctest: +SKIP
+    ['report.json', 'report.md', 'report.png']
+
+    Source: ours.
+    """
+    directory, markdown = Path(directory), table(report)
+    try:
+        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"report: expected finite numbers and text that JSON can hold, got {error}") from error
+    return (write_atomic(directory / "report.json", text + "\n"), write_atomic(directory / "report.md", markdown),
+            figure(report, directory / "report.png"))
+
+
+def _plain(value):
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} {value!r}")
