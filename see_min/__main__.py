@@ -1,4 +1,4 @@
-"""`python -m see_min compress`: arguments, one function call a command, exit codes."""
+"""`python -m see_min COMMAND`: arguments, one function call a command, exit codes."""
 
 import argparse
 import shlex
@@ -52,6 +52,8 @@ def parser():
     job.add_argument("--out", default="out", metavar="DIR", help="report, figure and checkpoints (default: out)")
     job.add_argument("--quick", action="store_true", help="a small version of everything, under a minute")
     job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
+    seeds = commands.add_parser("seeds", help="mean and range over runs of compress that differ in the seed")
+    seeds.add_argument("reports", nargs="+", metavar="DIR", help="what compress was given as --out")
     return top
 
 
@@ -74,12 +76,20 @@ def compress(arguments, command):
     print(f"written: {', '.join(str(path) for path in paths)} and one checkpoint a ratio ({report['seconds']:.0f} s in all)")
 
 
+def seeds(arguments, command):
+    """Print the table over seeds."""
+    from see_min.report import seeds_table
+    from see_min.results import read_report
+
+    print(f"Command: `{command}`\n\n{seeds_table([read_report(path) for path in arguments.reports])}", end="")
+
+
 def main(argv=None):
     """Exit code 0; 2 for input that cannot be used, with one line; 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
     try:
-        compress(arguments, shlex.join(["python", "-m", "see_min", *argv]))
+        {"compress": compress, "seeds": seeds}[arguments.command](arguments, shlex.join(["python", "-m", "see_min", *argv]))
     except (DataError, ShapeError) as error:
         print(f"see_min: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -1,30 +1,15 @@
-"""Results as data, then as a table, as JSON and as a figure.
+"""Results as people look at them: a table, one sentence a ratio, a figure. What a report is: `see_min.results`."""
 
-A report is a dict with three entries: `task` (what was run, the command first), `environment` (where) and `rows`,
-one a method, ratio and stage, with the keys `method`, `ratio`, `stage`, `metric` and the numbers of NUMBERS.
-Methods outside METHODS are welcome once the optional entry `others` lists them; a misspelt one is an error.
-The metric is a perplexity: less is better, everywhere on this page.
-"""
-
-import importlib.metadata
 import json
 import math
-import numbers
-import os
-import platform
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
 from see_min.checks import DataError
 from see_min.files import atomic_path, write_atomic
+from see_min.results import STAGES, check_report, final_rows, over_seeds, teacher_row
 
-STAGES = {"teacher": "as trained", "fit": "after the fit", "stage1": "after stage 1", "stage2": "after stage 2"}  # in time
-METHODS = ("dense", "see", "see-paper", "svd", "hashed", "shuffled")  # the order of the lines of one ratio
-METRICS = ("perplexity",)
-NUMBERS = ("ratio", "value", "rare_value", "embedding_floats", "embedding_bytes", "model_floats", "seconds")
 COLUMNS = ("method, ratio", "floats kept", "bytes kept", "after fit", "stage 1", "stage 2", "rare words (stage 2)", "vs dense",
            "seconds")
 # Okabe and Ito's colours; marker and dashes carry the same message in grey
@@ -36,107 +21,6 @@ STYLES = {
     "shuffled": ("#CC79A7", "v", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
 }
 OTHER_STYLES = (("#E69F00", "P", (0, (8, 2, 2, 2))), ("#7F7F7F", "X", (0, (1, 2))))  # taken in turn
-
-
-def environment():
-    """What a reader needs to repeat a number: versions, platform, cores, threads, date; no names of hosts or folders.
-
-    Torch is described only if something else has imported it.
-
-    Returns
-    -------
-    dict of str to str or int
-
-    Examples
-    --------
-    >>> environment()["numpy"] == np.__version__
-    True
-
-    Source: ours.
-    """
-    torch = sys.modules.get("torch")
-    cores = os.cpu_count() or 1
-    facts = {"python": platform.python_version(), "numpy": np.__version__}
-    if torch is not None:
-        facts["torch"] = str(torch.__version__)
-    facts["platform"] = f"{platform.system()} {platform.machine()}"
-    facts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    facts["threads"] = torch.get_num_threads() if torch is not None else os.environ.get("OMP_NUM_THREADS", facts["cores"])
-    try:
-        facts["see_min"] = importlib.metadata.version("see_min")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-        pass
-    facts["date"] = time.strftime("%Y-%m-%d", time.gmtime())
-    return facts
-
-
-def check_report(report):
-    """Return the lines of a report, {(method, ratio): {stage: row}}, in the order in which they are shown.
-
-    Dense comes first, then by ratio, within a ratio in the order of METHODS, then `others` by the alphabet.
-
-    Raises
-    ------
-    DataError
-        If a key is missing, a method, stage or metric is unknown, a number is not finite and positive (`seconds` may
-        be 0, `rare_value` None), two rows describe the same thing, or the teacher is missing.
-
-    Examples
-    --------
-    >>> check_report({"task": {}, "environment": {}, "rows": []})
-    Traceback (most recent call last):
-    ...
-    see_min.checks.DataError: task.command: expected the command that made the numbers, got nothing
-
-    Source: ours.
-    """
-    for key in ("task", "environment", "rows"):
-        if key not in report:
-            raise DataError(f"report.{key}: expected a value, got nothing")
-    if "command" not in report["task"]:
-        raise DataError("task.command: expected the command that made the numbers, got nothing")
-    allowed = {"method": (*METHODS, *sorted(report.get("others", ()))), "stage": tuple(STAGES), "metric": METRICS}
-    lines = {}
-    for i, row in enumerate(report["rows"]):
-        _check_row(f"rows[{i}]", row, allowed)
-        stages = lines.setdefault((row["method"], row["ratio"]), {})
-        if row["stage"] in stages:
-            same = f"{row['method']}, {row['ratio']:g}, {row['stage']}"
-            raise DataError(f"rows[{i}]: expected one row a method, ratio and stage, got a second {same}")
-        stages[row["stage"]] = row
-    if not any(method == "dense" and "teacher" in stages for (method, _), stages in lines.items()):
-        raise DataError("rows: expected a row of method dense and stage teacher, got none")
-    key = {line: (line[0] != "dense", line[1], allowed["method"].index(line[0])) for line in lines}
-    return {line: lines[line] for line in sorted(lines, key=key.get)}
-
-
-def _check_row(name, row, allowed):
-    for key in (*allowed, *NUMBERS):
-        if key not in row:
-            raise DataError(f"{name}.{key}: expected a value, got nothing")
-    for key, values in allowed.items():
-        if row[key] not in values:
-            raise DataError(f"{name}.{key}: expected one of {', '.join(values)}, got {row[key]!r}")
-    for key in NUMBERS:
-        value = row[key]
-        if key == "rare_value" and value is None:  # no rare targets in this task
-            continue
-        real = isinstance(value, numbers.Real) and math.isfinite(value)
-        if not real or value < 0 or (value == 0 and key != "seconds"):
-            raise DataError(f"{name}.{key}: expected a finite number above 0, got {value!r}")
-
-
-def _teacher(lines):
-    return next(stages["teacher"] for (method, _), stages in lines.items() if method == "dense" and "teacher" in stages)
-
-
-def _final(lines, ratio=None):
-    """(stage, rows): the last stage that a student reached (at one ratio), and the rows of all who reached it."""
-    order = list(STAGES)
-    rows = [row for (method, own), stages in lines.items() for row in stages.values()
-            if method != "dense" and ratio in (None, own)]
-    stage = max((row["stage"] for row in rows), key=order.index, default="fit")
-    return stage, [row for row in rows if row["stage"] == stage]
 
 
 def _number(value):
@@ -169,7 +53,7 @@ def table(report):
     Source: ours.
     """
     lines = check_report(report)
-    teacher = _teacher(lines)
+    teacher = teacher_row(lines)
     heads = [f"{head} ({teacher['metric']})" if head == "after fit" else head for head in COLUMNS]
     text = [f"Command: `{' '.join(str(report['task']['command']).split())}`", ""]
     text += [_cells(heads), _cells(["---"] + ["---:"] * (len(COLUMNS) - 1))]
@@ -227,7 +111,7 @@ def sentence(lines, ratio):
 
     Source: ours.
     """
-    stage, rows = _final(lines, ratio)
+    stage, rows = final_rows(lines, ratio)
     best = min(rows, key=lambda row: row["value"])
     values = {row["method"]: row["value"] for row in rows}
     gains = []
@@ -238,6 +122,31 @@ def sentence(lines, ratio):
             gains.append(f"{verb.format(f'{abs(gain):.2f}')} {control}")
     text = f"Ratio {ratio:g}: the lowest {best['metric']} {STAGES[stage]} is that of {best['method']} ({_number(best['value'])})"
     return text + (f"; see {' and '.join(gains)}." if gains else ".")
+
+
+def seeds_table(reports):
+    """Mean and range of the final perplexity over runs with different seeds, as Markdown.
+
+    *behind see* is the mean over runs of value / value(see) - 1, with its lowest and highest run in brackets.
+
+    Raises
+    ------
+    DataError
+        As `see_min.results.over_seeds`.
+
+    Source: ours.
+    """
+    text = ["Commands:", *(f"- `{report['task']['command']}`" for report in reports), ""]
+    text += [_cells(["method, ratio", "perplexity: mean (lowest to highest)", "rare words: mean", "behind see: mean (range)"]),
+             _cells(["---", "---:", "---:", "---:"])]
+    for (method, ratio), runs in over_seeds(reports).items():
+        value, behind = runs["value"], 100 * runs["behind"]
+        spread = f"{_number(value.mean())} ({_number(value.min())} to {_number(value.max())})"
+        gap = f"{behind.mean():+.1f} % ({behind.min():+.1f} to {behind.max():+.1f})"
+        gap = "–" if method in ("dense", "see") else gap
+        rare = None if np.isnan(runs["rare_value"]).any() else float(runs["rare_value"].mean())
+        text.append(_cells(["dense" if method == "dense" else f"{method}, {ratio:g}", spread, _number(rare), gap]))
+    return "\n".join(text) + "\n"
 
 
 def figure(report, path):
@@ -281,7 +190,7 @@ def figure(report, path):
 
 def _panel(axis, lines, key, title):
     """The dense reference and one line a method; see is drawn last, so that no other method hides it."""
-    teacher, (stage, rows) = _teacher(lines), _final(lines)
+    teacher, (stage, rows) = teacher_row(lines), final_rows(lines)
     unit, name = (1e6, "MB") if teacher["embedding_bytes"] >= 1e6 else (1e3, "kB")
     dense = teacher["embedding_bytes"] / unit
     references = [(teacher, f"dense, {dense:,.3g} {name}", "black", "--")]

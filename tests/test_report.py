@@ -12,7 +12,8 @@ import pytest
 
 from see_min.checks import DataError
 from see_min.files import atomic_path, write_atomic
-from see_min.report import check_report, environment, figure, sentence, table, write_report
+from see_min.report import figure, seeds_table, sentence, table, write_report
+from see_min.results import check_report, environment, over_seeds, read_report
 
 
 def row(method, ratio, stage, value, rare, floats, size, seconds):
@@ -187,9 +188,9 @@ def test_figure_draws_unusual_reports_without_a_warning(tmp_path, kind):
 def test_figure_loads_no_pyplot_and_the_module_alone_loads_no_matplotlib(tmp_path):
     code = """if True:
         import json, sys
-        from see_min import report
+        from see_min import report, results
         assert not {"matplotlib", "torch"} & set(sys.modules), "heavy packages at import time"
-        report.environment()
+        results.environment()
         assert "torch" not in sys.modules
         report.figure(json.load(sys.stdin), sys.argv[1])
         assert "matplotlib.pyplot" not in sys.modules
@@ -260,3 +261,53 @@ def test_place_that_cannot_be_written_is_a_data_error_with_its_path_and_reason(t
     with pytest.raises(DataError, match="^out: expected the name of a file, got the directory "):
         write_atomic(tmp_path, "x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def two_runs():
+    """Two runs whose second has every value of the students 10 % higher, and hashed 21 % higher."""
+    runs = [a_report(), a_report()]
+    for one in runs[1]["rows"]:
+        if one["method"] != "dense":
+            one["value"] *= 1.21 if one["method"] == "hashed" else 1.1
+    return runs
+
+
+def test_over_seeds_compares_each_method_with_see_of_the_same_run():
+    first, second = two_runs()
+    spread = over_seeds([first, second])
+    see = [final(run, "see") for run in (first, second)]
+    hashed = [final(run, "hashed") for run in (first, second)]
+    ratio = next(ratio for method, ratio in spread if method == "hashed")
+    assert spread["see", ratio]["value"] == pytest.approx(see) == pytest.approx([102.0, 112.2])
+    assert spread["hashed", ratio]["behind"] == pytest.approx([h / s - 1 for h, s in zip(hashed, see)])
+    assert spread["see", ratio]["behind"] == pytest.approx([0, 0])
+
+
+def final(report, method):
+    """The value of the last row of a method at its lowest ratio, found by hand."""
+    rows = [one for one in report["rows"] if one["method"] == method]
+    low = min(one["ratio"] for one in rows)
+    stages = {one["stage"]: one["value"] for one in rows if one["ratio"] == low}
+    return stages.get("stage2", stages.get("fit"))
+
+
+def test_seeds_table_shows_mean_and_range_of_each_method():
+    text = seeds_table(two_runs())
+    first, second = (final(run, "hashed") for run in two_runs())
+    line = next(line for line in text.splitlines() if line.startswith("| hashed"))
+    assert f"{(first + second) / 2:,.1f} ({first:,.1f} to {second:,.1f})" in line
+
+
+def test_over_seeds_refuses_runs_with_different_methods():
+    runs = two_runs()
+    runs[1]["rows"] = [one for one in runs[1]["rows"] if one["method"] != "hashed"]
+    with pytest.raises(DataError, match="reports: expected the same methods and ratios in every run, got different ones"):
+        over_seeds(runs)
+
+
+def test_read_report_returns_what_was_written_and_names_the_path_of_anything_else(tmp_path):
+    write_report(a_report(), tmp_path)
+    assert read_report(tmp_path) == json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    (tmp_path / "other.json").write_text("[1")
+    with pytest.raises(DataError, match="other.json: expected a report.json, got"):
+        read_report(tmp_path / "other.json")

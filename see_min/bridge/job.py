@@ -26,7 +26,7 @@ from see_min.files import write_atomic
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
 from see_min.lexicon import load_lexicon
 from see_min.morphemes import segment
-from see_min.report import environment
+from see_min.results import environment
 from see_min.units import GENERAL, POLICIES, annotate, assign, hashed, shared_units, shuffled
 
 STUDENTS = ("see", "see-paper", "svd", "hashed", "shuffled")
