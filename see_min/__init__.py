@@ -13,12 +13,12 @@ from see_min.fit import carrier, frequency_weights, low_rank_encoding, random_en
 from see_min.lexicon import Lexicon, load_lexicon, read_lexicon, sample_lexicon
 from see_min.morphemes import segment
 from see_min.tensor_train import core_rows, cp_as_tt, tt_dense, tt_round, tt_svd, unit_cores
-from see_min.units import POLICIES, Annotation, Units, annotate, assign, hashed, shuffled
+from see_min.units import POLICIES, Annotation, Units, annotate, assign, hashed, shared_units, shuffled
 
 __all__ = [
     "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "ShapeError", "Units", "annotate", "assign",
     "carrier", "core_rows", "cp_as_tt", "entangled_rows", "entanglement_entropy", "frequency_weights", "hashed",
     "inner_products", "kron_rows", "leaf_sizes", "load_lexicon", "low_rank", "low_rank_encoding", "plan_general",
     "plan_product", "random_encoding", "read_lexicon", "relative_error", "sample_lexicon", "schmidt_spectrum", "segment",
-    "shuffled", "tt_dense", "tt_round", "tt_svd", "unit_cores",
+    "shared_units", "shuffled", "tt_dense", "tt_round", "tt_svd", "unit_cores",
 ]

@@ -94,8 +94,10 @@ def main(argv=None):
         print(f"see_min: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nsee_min: interrupted; finished phases are kept in {arguments.out}/phases: "
-              "the same command with --resume goes on after them", file=sys.stderr)
+        kept = ""
+        if arguments.command == "compress":
+            kept = f"; finished phases are kept in {arguments.out}/phases: the same command with --resume goes on after them"
+        print(f"\nsee_min: interrupted{kept}", file=sys.stderr)
         return 130
     return 0
 

@@ -5,7 +5,8 @@ multiplication and an addition as two.
 """
 
 from dataclasses import dataclass
-from math import ceil, prod, sqrt
+from functools import cache
+from math import ceil, floor, prod, sqrt
 
 from see_min.checks import DataError
 
@@ -94,6 +95,7 @@ class Plan:
         return 2 * self.carrier * self.inner * self.dimension + 2 * self.vocabulary * self.inner
 
 
+@cache
 def leaf_sizes(dimension, order):
     """The most even exact factorisation of `dimension` into `order` leaf sizes, largest first.
 
@@ -232,4 +234,5 @@ def inner_dimension(dimension, ratio, order, budget, rest):
 def check_ratio(ratio, largest, form):
     """Refuse a ratio below 1 or beyond `largest`, which the text states."""
     if not 1 <= ratio <= largest:
-        raise DataError(f"ratio: expected 1 to {largest:.1f} for {form} with this vocabulary, got {ratio:g}")
+        allowed = floor(10 * largest) / 10  # rounded down: the largest that the text states is accepted
+        raise DataError(f"ratio: expected 1 to {allowed:.1f} for {form} with this vocabulary, got {ratio:g}")

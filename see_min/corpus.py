@@ -49,23 +49,23 @@ def docstrings(node):
 
 
 def prose(docstring):
-    """The paragraphs of English in a docstring: no doctests, code blocks, tables, formulas or parameter lines.
+    """The paragraphs of English in a docstring: no doctests, code blocks, tables, formulas or bare parameter lines.
 
     Examples
     --------
     >>> prose("Return the sum of all the numbers.\\n\\n>>> f(1)\\n1")
     ['Return the sum of all the numbers.']
     """
-    paragraphs, skip_deeper = [[]], None
+    paragraphs, skip_deeper, in_doctest = [[]], None, False
     for line in docstring.split("\n"):
         indent, line = len(line) - len(line.lstrip()), line.strip()
         if not line:
             paragraphs.append([])
-        elif skip_deeper is not None and indent > skip_deeper:
-            continue  # inside a literal block or a directive
+            in_doctest = False
+        elif in_doctest or (skip_deeper is not None and indent > skip_deeper):
+            continue  # inside a doctest, a literal block or a directive
         elif line.startswith((">>>", "...", "In [")):
-            paragraphs[-1] = None  # a doctest with its output, up to the next blank line
-            paragraphs.append([])
+            in_doctest = True  # with its output, up to the next blank line
         elif line.startswith(".. "):
             skip_deeper = indent
         else:
@@ -236,6 +236,7 @@ def build_corpus(documents, vocabulary, seed=0, valid_share=0.05, least_words=1)
 
 def batches(ids, context, size, steps, seed):
     """Yield `steps` random batches (size, context + 1): inputs are all columns but the last, targets all but the first."""
+    check_at_least("ids", len(ids), context + 1)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         start = rng.integers(0, len(ids) - context, size)  # (size,)

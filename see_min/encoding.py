@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from see_min.checks import DataError, ShapeError, check_axes, check_finite, check_ids
+from see_min.checks import DataError, ShapeError, check_at_least, check_axes, check_finite, check_ids
 from see_min.entangle import entangled_rows
 from see_min.files import atomic_path
 
 FORMAT = "see_min encoding 1"
-READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, DataError)
+# what numpy and zipfile raise on bytes that are no encoding (RuntimeError: an entry that claims to be encrypted)
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -66,6 +67,7 @@ class SememeEncoding:
     def __post_init__(self):
         if not self.tables:
             raise ShapeError("tables: expected at least one slot, got none")
+        check_axes("tables[0]", self.tables[0], None, None, None)  # the rank is read off it
         for j, table in enumerate(self.tables):
             check_finite(f"tables[{j}]", check_axes(f"tables[{j}]", table, None, self.rank, None))
         if np.ndim(self.index) == 3:
@@ -112,11 +114,12 @@ class SememeEncoding:
 
     @property
     def parameters(self):
-        """Every float array once, by name."""
-        named = {f"tables.{j}": table for j, table in enumerate(self.tables)}
-        named.update(amplitudes=self.amplitudes, carrier=self.carrier, bag_vectors=self.bag_vectors)
-        once = {id(array): (name, array) for name, array in reversed(named.items()) if array is not None}
-        return dict(reversed(once.values()))
+        """Every float array by name; a table shared by several slots once, under the first of them."""
+        once = {}
+        for j, table in enumerate(self.tables):
+            once.setdefault(id(table), (f"tables.{j}", table))
+        named = dict(once.values(), amplitudes=self.amplitudes, carrier=self.carrier, bag_vectors=self.bag_vectors)
+        return {name: array for name, array in named.items() if array is not None}
 
     @property
     def floats(self):
@@ -146,7 +149,8 @@ class SememeEncoding:
         if self.bag is not None:
             units = self.bag[ids]  # (W, m)
             for column in units.T:  # one gather of (W, d') at a time keeps memory at the size of the rows
-                rows += np.where(column[:, None] >= 0, self.bag_vectors[column], 0.0)
+                has = column >= 0
+                rows[has] += self.bag_vectors[column[has]]
         return rows
 
     def rows(self, ids):
@@ -168,7 +172,7 @@ class SememeEncoding:
         ids = check_ids("ids", ids, len(self.index))
         rows = self.inner_rows(ids.reshape(-1))  # (W, d')
         rows = rows if self.carrier is None else rows @ self.carrier  # (W, D)
-        return rows.reshape(*ids.shape, -1)
+        return rows.reshape(*ids.shape, self.shape[1])
 
     def scores(self, h, block=4096):
         """h @ E.T without E: the carrier meets h first, then rows are made `block` words at a time.
@@ -187,12 +191,16 @@ class SememeEncoding:
         ------
         ShapeError
             If h is not (N, D).
+        DataError
+            If block is below 1.
         """
         V, D = self.shape
         h = check_axes("h", h, None, D)
+        check_at_least("block", block, 1)
+        dtype = np.result_type(h, *self.parameters.values())  # of h @ E.T: whole numbers in h must not round the scores
         if self.carrier is not None:
             h = h @ self.carrier.T  # (N, d')
-        out = np.empty((len(h), V), dtype=h.dtype)
+        out = np.empty((len(h), V), dtype=dtype)
         for start in range(0, V, block):
             ids = np.arange(start, min(start + block, V))
             out[:, ids] = h @ self.inner_rows(ids).T  # (N, W)

@@ -33,7 +33,8 @@ def kron_rows(leaves):
     product = leaves[0]  # (W, r, q_1)
     for leaf in leaves[1:]:
         W, r, q = leaf.shape
-        product = (product[:, :, :, None] * leaf[:, :, None, :]).reshape(W, r, -1)  # (W, r, q_1 .. q_j)
+        width = product.shape[2] * q  # written out, because -1 cannot be inferred for no words at all
+        product = (product[:, :, :, None] * leaf[:, :, None, :]).reshape(W, r, width)  # (W, r, q_1 .. q_j)
     return product
 
 
@@ -67,7 +68,7 @@ def entangled_rows(leaves, amplitudes=None):
         return leaves[0].sum(1)  # (W, q_1)
     half = len(leaves) // 2
     left, right = kron_rows(leaves[:half]), kron_rows(leaves[half:])  # (W, r, a), (W, r, b)
-    return (left.swapaxes(1, 2) @ right).reshape(len(left), -1)  # (W, a b)
+    return (left.swapaxes(1, 2) @ right).reshape(len(left), left.shape[2] * right.shape[2])  # (W, a b)
 
 
 def inner_products(left, right):
@@ -113,7 +114,7 @@ def schmidt_spectrum(row, sizes, cut):
 
     Returns
     -------
-    array (min(prod of sizes left of the cut, right of it),), descending
+    array (min(prod of sizes left of the cut, right of it),), descending; zeros for a row of zeros
 
     Raises
     ------
@@ -136,9 +137,11 @@ def schmidt_spectrum(row, sizes, cut):
         raise ShapeError(f"cut: expected 1 to {len(sizes) - 1}, got {cut}")
     check_finite("row", row)
     matrix = row.reshape(int(np.prod(sizes[:cut])), -1)  # (left, right)
-    weights = np.linalg.svd(matrix, compute_uv=False) ** 2
-    total = weights.sum()
-    return weights / total if total > 0 else weights
+    s = np.linalg.svd(matrix, compute_uv=False)
+    if s[0] == 0:
+        return s  # no state, no spectrum
+    weights = (s / s[0]) ** 2  # divided before squaring, so that the scale of a row can neither underflow nor overflow
+    return weights / weights.sum()
 
 
 def entanglement_entropy(spectrum):

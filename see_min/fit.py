@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from see_min.checks import ShapeError, check_at_least, check_axes, check_finite
+from see_min.checks import DataError, ShapeError, check_at_least, check_axes, check_finite
 from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, kron_rows
 
@@ -99,9 +99,9 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     Raises
     ------
     ShapeError
-        If matrix, weights and encoding do not have the same V and D.
+        If matrix, weights and encoding do not have the same V and D, or slots share a table.
     DataError
-        If the matrix has NaN or infinity, or ridge is below 0.
+        If the matrix has NaN or infinity, a weight or the ridge is below 0, or the carrier is not orthonormal.
 
     Source: see the normal equations in docs/derivations.md; word2ket and MorphTE train by gradient only, so this is ours.
     """
@@ -122,9 +122,9 @@ class _Problem:
         matrix = check_finite("matrix", check_axes("matrix", matrix, *encoding.shape)).astype(float)
         V = len(matrix)
         self.f = np.ones(V) if weights is None else check_axes("weights", weights, V)
+        check_at_least("weights", self.f.min(), 0)
         check_at_least("ridge", ridge, 0)
-        if len({id(table) for table in encoding.tables}) < encoding.order:
-            raise ShapeError(f"encoding: expected a table of its own for each of {encoding.order} slots, got shared tables")
+        _check_start(encoding)
         self.start, self.ridge = encoding, ridge
         self.scale = np.sqrt((matrix**2).mean()) or 1.0
         inner = matrix if encoding.carrier is None else matrix @ encoding.carrier.T  # (V, d')
@@ -259,6 +259,16 @@ class _Problem:
             amplitudes=None if start.amplitudes is None else self.slots[n][:, :, 0],
             bag_vectors=None if self.bag_vectors is None else self.bag_vectors * self.scale,
         )
+
+
+def _check_start(encoding):
+    """Refuse what would make the problem another one: shared tables (not linear), a carrier that stretches rows."""
+    if len({id(table) for table in encoding.tables}) < encoding.order:
+        raise ShapeError(f"encoding: expected a table of its own for each of {encoding.order} slots, got shared tables")
+    if encoding.carrier is not None:
+        off = np.abs(encoding.carrier @ encoding.carrier.T - np.eye(encoding.inner)).max()
+        if off > 1e-4:  # float32 carriers pass
+            raise DataError(f"encoding.carrier: expected orthonormal rows, got products of rows that are off by {off:.2g}")
 
 
 def _damping(systems, ridge):

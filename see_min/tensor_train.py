@@ -7,7 +7,7 @@ cores of its units, of which the leaves of `see_min.entangle` are the diagonal s
 
 import numpy as np
 
-from see_min.checks import ShapeError, check_at_least, check_finite
+from see_min.checks import ShapeError, check_at_least, check_axes, check_finite
 
 
 def tt_svd(tensor, max_rank=None, tolerance=0.0):
@@ -179,12 +179,18 @@ def core_rows(cores, index):
     -------
     array (W, q_1 ... q_n)
 
+    Raises
+    ------
+    ShapeError
+        If the index does not have a column a slot.
+
     Source: ours; the TT embedding of arXiv 1901.10787 is the case where the units are digits of the row number.
     """
+    index = check_axes("index", index, None, len(cores))
     rows = np.ones((len(index), 1, 1))  # (W, q_1 .. q_j, R_j)
     for core, unit in zip(cores, index.T):
         W, width, _ = rows.shape
-        rows = np.einsum("wpk,wkal->wpal", rows, core[unit]).reshape(W, width * core.shape[2], -1)
+        rows = np.einsum("wpk,wkal->wpal", rows, core[unit]).reshape(W, width * core.shape[2], core.shape[3])
     return rows[:, :, 0]
 
 

@@ -89,7 +89,7 @@ def hashed(words, annotations, buckets):
     Examples
     --------
     >>> hashed(["add"], [Annotation(morphemes=("add", "ed"))], 9)[0].units
-    ('m:5', '+1')
+    ('m:1', '+6')
     """
     out = []
     for word, annotation in zip(words, annotations):

@@ -13,7 +13,7 @@ from see_min.files import atomic_path
 
 FORMAT = "see_min gpt 1"
 EMBEDDING = "token_embedding."
-READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
+READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
 
 
 def save_checkpoint(model, path, words=()):
@@ -33,6 +33,8 @@ def load_checkpoint(path, device="cpu"):
     """
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(stored, dict):
+            raise ValueError(type(stored).__name__)
         if stored["format"] != FORMAT:
             raise ValueError(f"format {stored['format']!r}")
         model = TinyGPT(GPTConfig(**stored["config"])).to(device)

@@ -29,7 +29,7 @@ def cosine(step, steps, warmup=10, floor=0.05):
     Examples
     --------
     >>> [round(cosine(step, 100), 2) for step in (0, 9, 50, 100)]
-    [0.1, 1.0, 0.53, 0.05]
+    [0.1, 0.98, 0.53, 0.05]
     """
     return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
@@ -89,7 +89,7 @@ def stage1(student, teacher, batches, steps, rate=2e-3, states=None, label="stag
         pairs = [(E, E0), *zip(student.hidden_states(ids)[1:], states(number, ids)[1:])]
         return sum(F.mse_loss(ours, theirs) / theirs.var() for ours, theirs in pairs)
 
-    frozen = [p for p in student.parameters() if all(p is not m for m in moving)]
+    frozen = [p for p in student.parameters() if p.requires_grad and all(p is not m for m in moving)]
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:

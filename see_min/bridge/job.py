@@ -150,7 +150,7 @@ class Run:
                 if stored["fingerprint"] == self.fingerprint:
                     self.say(f"{name}: done before")
                     return stored["value"]
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 pass  # not finished, or of another job
         value = work(*arguments)
         write_atomic(path, json.dumps({"fingerprint": self.fingerprint, "value": value}))
@@ -252,8 +252,11 @@ def run_job(job, out, resume=False, say=print):
         For input that cannot be used, before anything is trained.
     """
     for field in fields(Job):
-        if field.type == "int" and field.name != "seed":
+        if field.type is int and field.name != "seed":
             check_at_least(field.name, getattr(job, field.name), 1)
+    if not 0 <= job.seed < 2**63:
+        raise DataError(f"seed: expected 0 to 2^63 - 1, got {job.seed}")
+    GPTConfig(job.vocabulary, job.dimension, job.blocks, job.heads, job.context)  # refuses what does not fit together
     start = time.perf_counter()
     run = Run(job, out, resume, say)
     rows = run.train_teacher()

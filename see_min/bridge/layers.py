@@ -52,7 +52,7 @@ class SememeEmbedding(nn.Module):
 
     def leaves(self, ids):
         """The leaves of words: a list of n tensors (W, r, q_j)."""
-        index = self.index[ids]  # (W, n) or (W, r, n)
+        index = self.index.index_select(0, ids)  # (W, n) or (W, r, n); unlike [ids] it refuses negative ids
         if index.ndim == 2:
             return [F.embedding(unit, table.flatten(1)).unflatten(1, table.shape[1:])  # (W, r, q_j)
                     for unit, table in zip(index.unbind(-1), self.tables)]
@@ -62,7 +62,7 @@ class SememeEmbedding(nn.Module):
     def inner_rows(self, ids):
         """Rows before the carrier, (W, d')."""
         rows = entangled_rows(self.leaves(ids), None if self.amplitudes is None else self.amplitudes[ids])  # (W, d')
-        if self.bag is not None:
+        if self.bag is not None and len(self.bag_vectors):
             units = self.bag[ids]  # (W, m), -1 where a word has fewer
             present = (units >= 0).to(rows.dtype)
             rows = rows + F.embedding_bag(units.clamp(min=0), self.bag_vectors, mode="sum", per_sample_weights=present)
@@ -72,7 +72,7 @@ class SememeEmbedding(nn.Module):
         """Embeddings (..., D) of ids (...)."""
         rows = self.inner_rows(ids.reshape(-1))  # (W, d')
         rows = rows if self.carrier is None else rows @ self.carrier  # (W, D)
-        return rows.unflatten(0, ids.shape) if ids.ndim != 1 else rows
+        return rows.reshape(*ids.shape, rows.shape[-1])
 
     def scores(self, h):
         """h @ E.T for hidden states (..., D), in blocks of words: (..., V)."""

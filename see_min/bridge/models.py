@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from see_min.checks import DataError, ShapeError
+
 
 @dataclass(frozen=True)
 class GPTConfig:
@@ -26,6 +28,10 @@ class GPTConfig:
     blocks: int = 2
     heads: int = 4
     context: int = 64
+
+    def __post_init__(self):
+        if self.dimension % self.heads:
+            raise DataError(f"dimension: expected a multiple of {self.heads} heads, got {self.dimension}")
 
     @property
     def head_dimension(self):
@@ -91,6 +97,8 @@ class TinyGPT(nn.Module):
 
     def hidden_states(self, ids):
         """Embeddings, then the output of every block: blocks + 1 tensors (b, t, D)."""
+        if ids.shape[1] > self.config.context:
+            raise ShapeError(f"ids: expected at most {self.config.context} positions, got {ids.shape[1]}")
         positions = torch.arange(ids.shape[1], device=ids.device)  # (t,)
         states = [self.token_embedding(ids) + self.position_embedding(positions)]  # (b, t, D)
         for block in self.blocks:
