@@ -86,10 +86,12 @@ def shuffled(annotations, seed):
 def hashed(words, annotations, buckets):
     """A control: as many units a word as before, but their names are hashes of the word: no knowledge at all.
 
+    All names are of one kind, so that there are `buckets` different ones at most.
+
     Examples
     --------
     >>> hashed(["add"], [Annotation(morphemes=("add", "ed"))], 9)[0].units
-    ('m:1', '+6')
+    ('s:1', 's:6')
     """
     out = []
     for word, annotation in zip(words, annotations):
@@ -99,7 +101,7 @@ def hashed(words, annotations, buckets):
             while number in numbers and len(numbers) < buckets:  # a word does not have one unit twice
                 number = (number + 1) % buckets
             numbers.append(number)
-        out.append(Annotation(morphemes=tuple(map(str, numbers))))
+        out.append(Annotation(senses=(tuple(map(str, numbers)),)) if numbers else Annotation())
     return out
 
 
