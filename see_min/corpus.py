@@ -7,10 +7,11 @@ never imported.
 
 import ast
 import importlib.util
+import multiprocessing
 import re
+import signal
 import warnings
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def default_documents(packages=PACKAGES):
     """
     files = [path for package in packages for path in package_files(package)]
     files.sort(key=lambda path: -path.stat().st_size)  # the two workers finish together
-    with ProcessPoolExecutor(2) as pool:
+    # workers leave Ctrl-C to this process, which ends them
+    with multiprocessing.Pool(2, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         found = dict(zip(files, pool.map(file_prose, files, chunksize=16)))
     seen, documents = set(), []
     for path in sorted(found):

@@ -102,6 +102,7 @@ class Run:
     def _read(self):
         """Corpus, lexicon and morphemes, and the fingerprint of everything that a phase depends on."""
         job, start = self.job, time.perf_counter()
+        self.say(f"reading {job.corpus or 'the docstrings of installed packages'}, counting words, splitting them into morphemes")
         lexicon = load_lexicon(job.lexicon)
         documents = file_documents(job.corpus) if job.corpus else default_documents(QUICK_PACKAGES if job.quick else PACKAGES)
         self.corpus = build_corpus(documents, job.vocabulary, job.seed, least_words=job.context * 4 + 1)
@@ -163,6 +164,7 @@ class Run:
 
         def work():
             torch.manual_seed(job.seed)
+            self.say(f"training the dense teacher for {job.teacher_steps} steps")
             model = TinyGPT(GPTConfig(len(self.corpus.words), job.dimension, job.blocks, job.heads, job.context)).to(self.device)
             result = pretrain(model, self._batches(job.teacher_steps, job.seed), job.teacher_steps)
             save_checkpoint(model, path, self.corpus.words)
@@ -182,7 +184,9 @@ class Run:
             return [self._row(model, "dense", 1, "stage2", result["seconds"])]
 
         rows += self.phase("dense", train_on)
-        self.say(f"dense, trained on as long as the students: perplexity {rows[1]['value']:.1f}")
+        self.say(f"dense, trained on as long as the students: perplexity {rows[1]['value']:.1f}\n"
+                 f"students: fit to the teacher's embedding, {job.stage1_steps} steps on embeddings and hidden states (stage 1), "
+                 f"{job.stage2_steps} steps of distillation and cross entropy (stage 2)")
         return rows
 
     def _batches(self, steps, seed):
