@@ -232,7 +232,13 @@ def inner_dimension(dimension, ratio, order, budget, rest):
 
 
 def check_ratio(ratio, largest, form):
-    """Refuse a ratio below 1 or beyond `largest`, which the text states."""
+    """Refuse a ratio below 1 or beyond `largest`, which the text states.
+
+    Raises
+    ------
+    DataError
+        If it is; NaN too.
+    """
     if not 1 <= ratio <= largest:
         allowed = floor(10 * largest) / 10  # rounded down: the largest that the text states is accepted
         raise DataError(f"ratio: expected 1 to {allowed:.1f} for {form} with this vocabulary, got {ratio:g}")

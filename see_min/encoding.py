@@ -16,6 +16,7 @@ import numpy as np
 from see_min.checks import DataError, ShapeError, check_at_least, check_axes, check_finite, check_ids
 from see_min.entangle import entangled_rows
 from see_min.files import atomic_path
+from see_min.units import padded
 
 FORMAT = "see_min encoding 1"
 # what numpy and zipfile raise on bytes that are no encoding (RuntimeError: an entry that claims to be encrypted)
@@ -253,19 +254,3 @@ def smallest(count):
     (dtype('uint8'), dtype('uint16'))
     """
     return np.min_scalar_type(max(count - 1, 0))
-
-
-def padded(lists):
-    """Lists of unit numbers as one int array (V, m), short ones filled with -1.
-
-    Examples
-    --------
-    >>> padded([[3], [], [1, 2]])
-    array([[ 3, -1],
-           [-1, -1],
-           [ 1,  2]])
-    """
-    out = np.full((len(lists), max(1, *map(len, lists))), -1)
-    for row, units in zip(out, lists):
-        row[: len(units)] = units
-    return out

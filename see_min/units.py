@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from see_min.checks import DataError
-from see_min.encoding import padded
 
 
 @dataclass(frozen=True)
@@ -226,3 +225,19 @@ def assign(words, annotations, plan, policy="additive"):
     if policy not in POLICIES:
         raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
     return POLICIES[policy](words, annotations, plan)
+
+
+def padded(lists):
+    """Lists of unit numbers as one int array (V, m), short ones filled with -1.
+
+    Examples
+    --------
+    >>> padded([[3], [], [1, 2]])
+    array([[ 3, -1],
+           [-1, -1],
+           [ 1,  2]])
+    """
+    out = np.full((len(lists), max(1, *map(len, lists))), -1)
+    for row, units in zip(out, lists):
+        row[: len(units)] = units
+    return out

@@ -17,7 +17,7 @@ CITATION = re.compile(r"^Code:\s(.+?)\sTests?:\s(.+)", re.MULTILINE | re.DOTALL)
 HEAVY = ("torch", "matplotlib", "OpenHowNet", "morfessor")
 LIGHT = "encoding fit units budget tensor_train corpus lexicon results report".split()
 # from the ground up: a file may import those before it
-ORDER = ["checks", "files", "entangle", "tensor_train", "encoding", "lexicon", "morphemes", "units", "budget", "fit", "__init__",
+ORDER = ["checks", "files", "entangle", "tensor_train", "lexicon", "morphemes", "units", "encoding", "budget", "fit", "__init__",
          "corpus", "related", "results", "bridge", "report", "__main__"]
 
 
@@ -174,7 +174,7 @@ def package_sources():
 def test_no_file_imports_one_above_it():
     sources = package_sources()
     assert {module.split(".")[0] for module in sources} <= set(ORDER)
-    assert {"checks", "files"} <= graph(sources)["encoding"] and "encoding" in graph(sources)["units"]  # the reader sees imports
+    assert {"checks", "files"} <= graph(sources)["encoding"] and "units" in graph(sources)["encoding"]  # the reader sees imports
     assert upward(sources) == []
 
 
