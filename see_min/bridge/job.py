@@ -120,9 +120,6 @@ class Run:
     def _plan(self):
         """(plan, policy) of every student, before any work: a ratio that one method cannot reach is refused."""
         job, V = self.job, len(self.corpus.words)
-        for name in (job.policy, job.paper_policy, *job.also):
-            if name not in POLICIES:
-                raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {name!r}")
         self.known = len(shared_units(self.annotations))
         self.plans = {}
         for ratio in job.ratios:
@@ -258,6 +255,9 @@ def run_job(job, out, resume=False, say=print):
     for field in fields(Job):
         if field.type is int and field.name != "seed":
             check_at_least(field.name, getattr(job, field.name), 1)
+    for name in (job.policy, job.paper_policy, *job.also):
+        if name not in POLICIES:
+            raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {name!r}")
     if not 0 <= job.seed < 2**63:
         raise DataError(f"seed: expected 0 to 2^63 - 1, got {job.seed}")
     GPTConfig(job.vocabulary, job.dimension, job.blocks, job.heads, job.context)  # refuses what does not fit together
