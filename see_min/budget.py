@@ -77,6 +77,25 @@ class Plan:
         """V D / floats."""
         return self.vocabulary * self.dimension / self.floats
 
+    def bytes(self, bag_entries=0, terms=1):
+        """4 a float, and the index: the smallest integer type for V n terms entries and, with a bag, its entries and V lengths.
+
+        Parameters
+        ----------
+        bag_entries : int
+            How many units the bags of all words hold together; it depends on the words, not on the plan.
+        terms : int
+            1 for an index (V, n); r for an index (V, r, n).
+
+        Examples
+        --------
+        >>> Plan(4000, 192, (8, 6, 4), 2, 533).bytes(terms=2) - 4 * Plan(4000, 192, (8, 6, 4), 2, 533).floats
+        48000
+        """
+        index = self.vocabulary * len(self.sizes) * terms * integer_bytes(self.slot_units)
+        index += self.bag * (self.vocabulary + bag_entries * integer_bytes(self.identity + self.knowledge))
+        return 4 * self.floats + index
+
     @property
     def lookup_flops(self):
         """FLOPs of one row: the product of each half of the slots, their batched product over terms, the carrier.
@@ -93,6 +112,17 @@ class Plan:
     def head_flops(self):
         """FLOPs of the scores of one hidden state when the rows of all words are at hand: carrier, then V products."""
         return 2 * self.carrier * self.inner * self.dimension + 2 * self.vocabulary * self.inner
+
+
+def integer_bytes(count):
+    """Bytes of the smallest unsigned integer that holds 0 .. count - 1.
+
+    Examples
+    --------
+    >>> integer_bytes(256), integer_bytes(257), integer_bytes(70000)
+    (1, 2, 4)
+    """
+    return next(size for size in (1, 2, 4, 8) if count <= 256**size)
 
 
 @cache

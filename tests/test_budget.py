@@ -95,6 +95,16 @@ def test_index_bytes_are_the_bytes_of_the_index_arrays_in_the_file(policy, ratio
     assert len(arrays) == 2 + 2 * (encoding.bag is not None)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("ratio", [2, 5, 8])
+def test_bytes_of_a_plan_are_the_bytes_of_the_encoding_built_from_it(policy, ratio):
+    plan, encoding = built(policy, ratio)
+    entries = 0 if encoding.bag is None else int((encoding.bag >= 0).sum())
+    terms = encoding.rank if encoding.index.ndim == 3 else 1
+    assert plan.bytes(entries, terms) == 4 * encoding.floats + encoding.index_bytes
+    assert plan.bytes(entries + 1, terms) > plan.bytes(entries, terms) or not plan.bag  # the entries are counted
+
+
 @pytest.mark.parametrize("count, width", [(256, 1), (257, 2), (65536, 2), (65537, 4)])
 def test_an_index_entry_takes_the_fewest_bytes_that_hold_its_table(count, width, tmp_path):
     """D29: at the numbers where the width changes."""

@@ -38,7 +38,7 @@ class Job:
 
     corpus: str | None = None
     lexicon: str = "sample"
-    ratios: tuple = (10.0, 40.0)
+    ratios: tuple = (10, 40)
     order: int = 2
     paper_order: int = 3
     policy: str = "additive"
