@@ -220,11 +220,22 @@ def assign(words, annotations, plan, policy="additive"):
     Raises
     ------
     DataError
-        If the policy is unknown; the text lists them.
+        As `check_policy`.
     """
-    if policy not in POLICIES:
-        raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
-    return POLICIES[policy](words, annotations, plan)
+    return POLICIES[check_policy(policy)](words, annotations, plan)
+
+
+def check_policy(name):
+    """Return `name` if it is a policy.
+
+    Raises
+    ------
+    DataError
+        If it is not; the text lists them.
+    """
+    if name not in POLICIES:
+        raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {name!r}")
+    return name
 
 
 def padded(lists):

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -481,3 +482,20 @@ def test_the_largest_ratio_that_a_refusal_names_runs_to_the_end(inputs, tmp_path
             ratio = largest
     floats = {row["method"]: row["embedding_floats"] for row in report["rows"]}
     assert floats["see"] <= 300 * 32 / ratio and len(report["rows"]) == 2 + 3 * len(STUDENTS)
+
+
+def test_work_that_is_stopped_leaves_no_older_phase_file_beside_its_new_checkpoint(tmp_path):
+    """Else the older job would resume with the teacher of the newer one."""
+    run = SimpleNamespace(out=tmp_path, resume=False, fingerprint="older", say=print)
+    assert Run.phase(run, "teacher", lambda: 1) == 1
+    run.resume = True
+    assert Run.phase(run, "teacher", lambda: 2) == 1  # done before
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    run.fingerprint = "newer"
+    with pytest.raises(KeyboardInterrupt):
+        Run.phase(run, "teacher", stopped)
+    run.fingerprint = "older"
+    assert Run.phase(run, "teacher", lambda: 3) == 3

@@ -37,8 +37,8 @@ def cosine(step, steps, warmup=10, floor=0.05):
 def pretrain(model, batches, steps, rate=2e-3, decay=2.0, label="teacher"):
     """Cross-entropy training with AdamW.
 
-    The embedding alone has a strong weight decay: it takes the noise of their initial values off the rows of words that are
-    seldom seen, which no compression could keep and no lookup needs.
+    The embedding alone has a strong weight decay: it takes the noise of the initial values off the rows of words that are
+    seldom seen, which a compression would otherwise spend its floats on.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, rand
 from see_min.lexicon import load_lexicon
 from see_min.morphemes import segment
 from see_min.results import environment
-from see_min.units import GENERAL, POLICIES, annotate, assign, hashed, shared_units, shuffled
+from see_min.units import GENERAL, annotate, assign, check_policy, hashed, shared_units, shuffled
 
 STUDENTS = ("see", "see-paper", "svd", "hashed", "shuffled")
 
@@ -94,7 +94,6 @@ class Run:
     def __init__(self, job, out, resume=False, say=print):
         self.job, self.out, self.resume, self.say = job, Path(out), resume, say
         self.device = pick_device(job.device)
-        torch.manual_seed(job.seed)
         write_atomic(self.out / "phases" / "job.json", json.dumps(asdict(job), indent=1))  # an unwritable out fails here
         self._read()
         self._plan()
@@ -150,6 +149,7 @@ class Run:
                     return stored["value"]
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 pass  # not finished, or of another job
+        path.unlink(missing_ok=True)  # or, if this work is stopped, an older job would take its new checkpoint for its own
         value = work(*arguments)
         write_atomic(path, json.dumps({"fingerprint": self.fingerprint, "value": value}))
         return value
@@ -256,8 +256,7 @@ def run_job(job, out, resume=False, say=print):
         if field.type is int and field.name != "seed":
             check_at_least(field.name, getattr(job, field.name), 1)
     for name in (job.policy, job.paper_policy, *job.also):
-        if name not in POLICIES:
-            raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {name!r}")
+        check_policy(name)
     if not 0 <= job.seed < 2**63:
         raise DataError(f"seed: expected 0 to 2^63 - 1, got {job.seed}")
     GPTConfig(job.vocabulary, job.dimension, job.blocks, job.heads, job.context)  # refuses what does not fit together

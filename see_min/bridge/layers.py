@@ -1,5 +1,7 @@
 """SememeEmbedding: a SememeEncoding whose arrays are parameters, with the look-up and the tied head."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -48,7 +50,7 @@ class SememeEmbedding(nn.Module):
     def embedding_dim(self):
         if self.carrier is not None:
             return self.carrier.shape[1]
-        return int(torch.tensor([table.shape[2] for table in self.tables]).prod())
+        return math.prod(table.shape[2] for table in self.tables)
 
     def leaves(self, ids):
         """The leaves of words: a list of n tensors (W, r, q_j)."""
