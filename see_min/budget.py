@@ -154,8 +154,8 @@ def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=Fals
     """The default form (ours): a carrier, a bag of identity and knowledge units, a product of back-off units.
 
     The carrier has about D / sqrt(ratio) dimensions. Of what it leaves, a quarter goes to knowledge units (as far as
-    `known` units exist), a third to the product, and the rest to identity units; these shares are measured, not derived
-    (docs/results.md).
+    `known` units exist), a third to the product, and the rest to identity units; these shares worked best among the few that
+    were tried (docs/results.md) and are not derived.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def plan_product(vocabulary, dimension, ratio, order=3, known=0):
 def inner_dimension(dimension, ratio, order, budget, rest):
     """d' of the carrier: near 1.05 D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
 
-    `rest` floats stay free for everything else. The rule is fitted to what measured best at 10x and 40x (ours).
+    `rest` floats stay free for everything else. The rule goes through the best of the few widths tried at 10x and at 40x (ours).
 
     Examples
     --------
