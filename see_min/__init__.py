@@ -10,13 +10,14 @@ from see_min.checks import DataError, ShapeError
 from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, inner_products, kron_rows, schmidt_spectrum
 from see_min.fit import carrier, frequency_weights, low_rank_encoding, random_encoding, relative_error
-from see_min.lexicon import Lexicon, load_lexicon, read_lexicon, sample_lexicon
+from see_min.lexicon import Lexicon, Sense
+from see_min.lexicon_files import load_lexicon, read_lexicon, sample_lexicon
 from see_min.morphemes import segment
 from see_min.tensor_train import core_rows, cp_as_tt, tt_dense, tt_round, tt_svd, unit_cores
 from see_min.units import POLICIES, Annotation, Units, annotate, assign, hashed, shared_units, shuffled
 
 __all__ = [
-    "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "ShapeError", "Units", "annotate", "assign",
+    "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "Sense", "ShapeError", "Units", "annotate", "assign",
     "carrier", "core_rows", "cp_as_tt", "entangled_rows", "entanglement_entropy", "frequency_weights", "hashed",
     "inner_products", "kron_rows", "leaf_sizes", "load_lexicon", "low_rank", "low_rank_encoding", "plan_general",
     "plan_product", "random_encoding", "read_lexicon", "relative_error", "sample_lexicon", "schmidt_spectrum", "segment",

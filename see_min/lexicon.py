@@ -1,18 +1,15 @@
-"""Word -> senses -> sememes: the embedded sample and files in the same plain-text format.
+"""Word -> senses -> sememes, the head sememe first: what is known of words, and how a word finds its entry.
 
-A lexicon file has two lines an entry: the word, then the sememes of one sense separated by tabs, the head sememe
-first. A word that stands again brings a further sense. English endings are not listed in such files, so a look-up
-falls back from "normalizing" to "normalize".
+Lexicons list base forms, in upper or lower case, and several words joined by an underscore. So a look-up falls back from
+"Normalizing" to "normalize" and from "ice cream" to "ice_cream". Where entries come from: `see_min.lexicon_files`.
 """
 
-import codecs
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from see_min.checks import DataError, check_at_least
 
-SAMPLE = Path(__file__).parent / "data" / "sample_lexicon.txt"
 VOWELS = "aeiouy"
 ENDINGS = (  # ending -> what may stand in its place; "2" undoubles a consonant; the safer guess first
     ("'s", ("",)),
@@ -38,38 +35,121 @@ ENDINGS = (  # ending -> what may stand in its place; "2" undoubles a consonant;
 )
 
 
+
 @dataclass(frozen=True)
-class Lexicon:
-    """What words mean: `entries` maps a word to its senses, each a tuple of sememe names, the head sememe first.
+class Sense:
+    """One meaning of a word.
+
+    Attributes
+    ----------
+    sememes : tuple of str
+        English names in the order of the definition, the head sememe first.
+    roles : tuple of str
+        What each sememe does in the definition ("agent", "modifier", ...; "" for the head); () if the source does not say.
+    pos : str
+        Part of speech as the source has it, or "".
+    definition : str
+        In HowNet's mark-up (`see_min.kdml`), or "".
+    number : str
+        What the source calls this sense: a record number, a WordNet id, or "".
 
     Examples
     --------
-    >>> lexicon = Lexicon({"add": (("add", "calculate"),)})
-    >>> len(lexicon), lexicon.senses("Adding"), lexicon.senses("tensor")
-    (1, (('add', 'calculate'),), ())
+    >>> Sense(("human", "cook"), ("", "agent")).sememes[0]
+    'human'
     """
 
-    entries: dict[str, tuple[tuple[str, ...], ...]]
+    sememes: tuple[str, ...]
+    roles: tuple[str, ...] = ()
+    pos: str = ""
+    definition: str = ""
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What words mean.
+
+    Attributes
+    ----------
+    entries : dict of str to tuple of Sense
+    skipped : tuple of str
+        What was left out when this was read and why, each text with its place.
+
+    Examples
+    --------
+    >>> lexicon = Lexicon.of({"add": [("add", "calculate")], "ice_cream": [("food",)]})
+    >>> len(lexicon), lexicon.senses("Adding"), lexicon.senses("ice cream"), lexicon.senses("tensor")
+    (2, (('add', 'calculate'),), (('food',),), ())
+    """
+
+    entries: dict[str, tuple[Sense, ...]]
+    skipped: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, entries):
+        """A lexicon from word -> senses, each a sequence of sememe names.
+
+        Examples
+        --------
+        >>> Lexicon.of({"add": [("add",)]}).entries["add"][0].sememes
+        ('add',)
+        """
+        return cls({word: tuple(Sense(tuple(names)) for names in senses) for word, senses in entries.items()})
 
     def __len__(self):
         return len(self.entries)
 
-    def senses(self, word):
-        """The senses of `word`, of its lower-case form, or of the first base of it that is known; () if none is.
+    @cached_property
+    def _lower(self):
+        """Lower-case form -> entry; of two entries that differ in case alone, the one in lower case or else the first."""
+        return {word.lower(): word for word in sorted(reversed(self.entries), key=str.islower)}
+
+    def find(self, word):
+        """The entry under which `word` is known, or None: itself, in another case, joined otherwise, or its first known base.
 
         Two endings may come off, one after the other.
 
         Examples
         --------
-        >>> Lexicon({"normal": (("ordinary",),)}).senses("normally")
+        >>> Lexicon.of({"normal": [("ordinary",)], "Paris": [("place",)]}).find("normally")
+        'normal'
+        >>> Lexicon.of({"x-ray": [("wave",)], "Paris": [("place",)]}).find("paris")
+        'Paris'
+
+        Source: ours.
+        """
+        if word in self.entries:
+            return word
+        lower = word.lower()
+        joined = [lower.replace(" ", "_"), lower.replace("_", "-"), lower.replace("-", "_"), lower.replace("-", "")]
+        once = [base for form in dict.fromkeys((lower, joined[0])) for base in bases(form)]
+        twice = [base for form in once for base in bases(form)]
+        return next((self._lower[form] for form in (lower, *joined, *once, *twice) if form in self._lower), None)
+
+    def meanings(self, word):
+        """All that is known of `word`, a tuple of Sense; () if it is not known.
+
+        Examples
+        --------
+        >>> Lexicon.of({"add": [("add",)]}).meanings("adds")[0].sememes
+        ('add',)
+
+        Source: ours.
+        """
+        return self.entries.get(self.find(word), ())
+
+    def senses(self, word):
+        """The senses of `word`, each a tuple of sememe names; () if it is not known.
+
+        Examples
+        --------
+        >>> Lexicon.of({"normal": [("ordinary",)]}).senses("normally")
         (('ordinary',),)
 
         Source: ours.
         """
-        lower = word.lower()
-        once = list(bases(lower))
-        twice = [base for form in once for base in bases(form)]
-        return next((self.entries[form] for form in (word, lower, *once, *twice) if form in self.entries), ())
+        return tuple(sense.sememes for sense in self.meanings(word))
 
     def coverage(self, words, counts=None):
         """(share of types, share of tokens) of `words` that have a sense.
@@ -88,7 +168,7 @@ class Lexicon:
 
         Examples
         --------
-        >>> Lexicon({"add": (("add",),)}).coverage(["add", "xyzzy"], [3, 1])
+        >>> Lexicon.of({"add": [("add",)]}).coverage(["add", "xyzzy"], [3, 1])
         (0.5, 0.75)
 
         Source: ours.
@@ -132,105 +212,3 @@ def bases(word):
                 continue
             if len(base) >= 3:
                 yield base
-
-
-def read_lexicon(path):
-    """Read a lexicon file: UTF-8, a word line, then the sememes of one sense separated by tabs, and so on.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read or has no entry, or a line is malformed; the text names path and line.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> _ = path.write_text("bank\\nplace\\tmoney\\nbank\\nland\\twater\\n")
-    >>> read_lexicon(path).senses("banks")
-    (('place', 'money'), ('land', 'water'))
-
-    Source: ours; the format is the one in which sememe lexicons are commonly passed on.
-    """
-    lines = _text_lines(path)
-    if not lines:
-        raise DataError(f"{path}: expected at least 1 entry, got none")
-    entries = {}
-    for number in range(0, len(lines) - 1, 2):
-        word = _check_word(lines[number], f"{path}:{number + 1}")
-        sense = _check_sememes(lines[number + 1], f"{path}:{number + 2}")
-        entries[word] = (*entries.get(word, ()), sense)
-    if len(lines) % 2:
-        word = _check_word(lines[-1], f"{path}:{len(lines)}")
-        raise DataError(f"{path}:{len(lines)}: expected a line of sememes after {word!r}, got the end of the file")
-    return Lexicon(entries)
-
-
-def _text_lines(path):
-    """The lines of a UTF-8 file without their ends; a byte order mark and the \\r of Windows are taken off."""
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path itself
-        raise DataError(f"{path}: expected a lexicon file, got {getattr(error, 'strerror', None) or error}") from error
-    raw = data.removeprefix(codecs.BOM_UTF8).split(b"\n")  # not splitlines: it breaks at more than line ends
-    lines = []
-    for number, line in enumerate(raw[:-1] if raw[-1] == b"" else raw, start=1):
-        if b"\0" in line:
-            raise DataError(f"{path}:{number}: expected text, got a NUL byte")
-        try:
-            lines.append(line.removesuffix(b"\r").decode())
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number}: expected UTF-8, got byte 0x{line[error.start]:02x}") from error
-    return lines
-
-
-def _check_word(line, place):
-    if not line.strip():
-        raise DataError(f"{place}: expected a word, got an empty line")
-    if line != line.strip() or "\t" in line:  # a line is missing above, or one too many
-        raise DataError(f"{place}: expected a word without tabs or spaces around it, got {line!r}")
-    return line
-
-
-def _check_sememes(line, place):
-    if not line.strip():
-        raise DataError(f"{place}: expected sememes separated by tabs, got an empty line")
-    sememes = tuple(line.split("\t"))
-    if any(not name.strip() for name in sememes):
-        raise DataError(f"{place}: expected sememes separated by single tabs, got an empty sememe in {line!r}")
-    if any(name != name.strip() for name in sememes):
-        raise DataError(f"{place}: expected sememes without spaces around them, got {line!r}")
-    return sememes
-
-
-def sample_lexicon():
-    """The embedded sample: the common words of technical Python documentation, annotated for this project.
-
-    Examples
-    --------
-    >>> sample_lexicon().senses("Matrices")
-    (('math', 'Sequence', 'planar'),)
-
-    Source: ours; data/README.md.
-    """
-    return read_lexicon(SAMPLE)
-
-
-def load_lexicon(source):
-    """The lexicon that a user named: "sample", "none" (no word is known), or the path of a lexicon file.
-
-    Raises
-    ------
-    DataError
-        As `read_lexicon`.
-
-    Examples
-    --------
-    >>> len(load_lexicon("none"))
-    0
-
-    Source: ours.
-    """
-    if source == "none":
-        return Lexicon({})
-    return sample_lexicon() if source == "sample" else read_lexicon(source)

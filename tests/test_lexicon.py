@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from see_min.checks import DataError
-from see_min.lexicon import SAMPLE, Lexicon, bases, load_lexicon, read_lexicon, sample_lexicon
+from see_min.lexicon import Lexicon, bases
+from see_min.lexicon_files import SAMPLE, load_lexicon, read_lexicon, sample_lexicon
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "lexicon"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the HowNet text files are not at {REAL}")
 BASES = ("add", "plan", "plane", "hope", "create", "simple", "normal", "class", "matrix", "vary")
-SMALL = Lexicon({word: ((word.upper(),),) for word in BASES})
+SMALL = Lexicon.of({word: [(word.upper(),)] for word in BASES})
 
 
 @pytest.fixture
@@ -26,17 +27,17 @@ def lexicon_file(tmp_path):
 
 def test_read_lexicon_keeps_the_order_of_sememes_and_senses(lexicon_file):
     path = lexicon_file(b"bank\nplace\tmoney\nNew_York\ncity\nbank\nland\twater\tedge\n")
-    assert read_lexicon(path).entries == {"bank": (("place", "money"), ("land", "water", "edge")), "New_York": (("city",),)}
+    assert read_lexicon(path) == Lexicon.of({"bank": [("place", "money"), ("land", "water", "edge")], "New_York": [("city",)]})
 
 
 @pytest.mark.parametrize("data", [b"a\nx\ty\n", b"a\nx\ty", b"a\r\nx\ty\r\n", b"\xef\xbb\xbfa\nx\ty\n"])
 def test_line_ends_of_other_systems_change_no_entry(lexicon_file, data):
-    assert read_lexicon(lexicon_file(data)).entries == {"a": (("x", "y"),)}
+    assert read_lexicon(lexicon_file(data)) == Lexicon.of({"a": [("x", "y")]})
 
 
 def test_a_line_separator_inside_a_name_does_not_break_the_line(lexicon_file):
     text = "a\u2028b\nx\x85y\n"
-    assert read_lexicon(lexicon_file(text.encode())).entries == {"a\u2028b": (("x\x85y",),)}
+    assert read_lexicon(lexicon_file(text.encode())) == Lexicon.of({"a\u2028b": [("x\x85y",)]})
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_an_unknown_word_has_no_senses(word):
 
 
 def test_an_exact_entry_wins_over_lower_case_and_over_a_base():
-    lexicon = Lexicon({"US": (("country",),), "us": (("human",),), "add": (("a",),), "adding": (("b",),)})
+    lexicon = Lexicon.of({"US": (("country",),), "us": (("human",),), "add": (("a",),), "adding": (("b",),)})
     assert [lexicon.senses(word) for word in ("US", "Us", "adding")] == [(("country",),), (("human",),), (("b",),)]
 
 
@@ -145,13 +146,13 @@ def test_the_sample_is_sorted_plain_words_without_repeated_senses_or_sememes():
     assert all(re.fullmatch("[a-z]+", word) for word in entries)
     for word, senses in entries.items():
         assert len(set(senses)) == len(senses), word
-        assert all(len(set(sense)) == len(sense) for sense in senses), word
+        assert all(len(set(sense.sememes)) == len(sense.sememes) for sense in senses), word
 
 
 def test_the_sample_reuses_its_sememes():
     words_of = {}
     for word, senses in sample_lexicon().entries.items():
-        for name in {name for sense in senses for name in sense}:
+        for name in {name for sense in senses for name in sense.sememes}:
             words_of.setdefault(name, set()).add(word)
     assert min(map(len, words_of.values())) >= 2  # a sememe of one word alone shares nothing
 
@@ -159,14 +160,14 @@ def test_the_sample_reuses_its_sememes():
 def test_the_readme_of_the_sample_counts_what_the_file_holds():
     entries = sample_lexicon().entries
     senses = [sense for word in entries.values() for sense in word]
-    claim = f"{len(entries):,} English words, {len(senses):,} senses, {len({n for s in senses for n in s})} sememes"
+    claim = f"{len(entries):,} English words, {len(senses):,} senses, {len({n for s in senses for n in s.sememes})} sememes"
     assert claim in (SAMPLE.parent / "README.md").read_text()
 
 
 @needs_real
 def test_every_sememe_of_the_sample_is_a_name_of_hownet():
     names = set((REAL / "sememe_names.txt").read_text(encoding="utf-8").splitlines())
-    used = {name for senses in sample_lexicon().entries.values() for sense in senses for name in sense}
+    used = {name for senses in sample_lexicon().entries.values() for sense in senses for name in sense.sememes}
     assert used - names == set()
 
 
@@ -176,4 +177,4 @@ def test_every_entry_of_the_full_english_list_parses():
     lexicon, lines = read_lexicon(path), path.read_text(encoding="utf-8").split("\n")
     assert len(lexicon) == 58_865
     for word, sememes in zip(lines[0::2], lines[1::2]):
-        assert lexicon.entries[word] == (tuple(sememes.split("\t")),)
+        assert lexicon.senses(word) == (tuple(sememes.split("\t")),)

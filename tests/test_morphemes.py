@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from see_min.checks import DataError
-from see_min.lexicon import sample_lexicon
+from see_min.lexicon_files import sample_lexicon
 from see_min.morphemes import segment
 
 STEMS = ("play", "work", "talk", "jump", "call")

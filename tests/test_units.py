@@ -149,7 +149,7 @@ def test_shared_units_are_counted_once_a_word_and_ties_go_by_name():
 
 
 def test_annotations_join_lexicon_and_morphemes():
-    lexicon = Lexicon({"add": (("sum", "do"), ("join",))})
+    lexicon = Lexicon.of({"add": [("sum", "do"), ("join",)]})
     assert annotate(["add", "x"], lexicon, [("add",), ()]) == [Annotation((("sum", "do"), ("join",)), ("add",)), Annotation()]
 
 

@@ -24,7 +24,7 @@ from see_min.checks import DataError, check_at_least
 from see_min.corpus import PACKAGES, batches, build_corpus, default_documents, file_documents
 from see_min.files import write_atomic
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
-from see_min.lexicon import load_lexicon
+from see_min.lexicon_files import load_lexicon
 from see_min.morphemes import segment
 from see_min.results import environment
 from see_min.units import GENERAL, annotate, assign, check_policy, hashed, shared_units, shuffled
