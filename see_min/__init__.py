@@ -17,7 +17,8 @@ from see_min.tensor_train import core_rows, cp_as_tt, tt_dense, tt_round, tt_svd
 from see_min.units import POLICIES, Annotation, Units, annotate, assign, hashed, shared_units, shuffled
 
 __all__ = [
-    "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "Sense", "ShapeError", "Units", "annotate", "assign",
+    "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "Sense", "ShapeError", "Units", "annotate",
+    "assign",
     "carrier", "core_rows", "cp_as_tt", "entangled_rows", "entanglement_entropy", "frequency_weights", "hashed",
     "inner_products", "kron_rows", "leaf_sizes", "load_lexicon", "low_rank", "low_rank_encoding", "plan_general",
     "plan_product", "random_encoding", "read_lexicon", "relative_error", "sample_lexicon", "schmidt_spectrum", "segment",

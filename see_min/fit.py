@@ -2,22 +2,17 @@
 
     minimise  sum_w f_w ||E0[w] - E[w]||^2  +  ridge * (sum of all squared leaves, amplitudes and bag vectors)
 
-With everything frozen but one slot the problem is linear and falls apart into one small system a unit. Amplitudes are
-one more slot, with leaves of size 1 that belong to one word each, so the same step fits them; bag vectors are one sparse
-least-squares problem. Every step solves its part exactly, so the objective can only fall.
+The steps of the alternation are in `see_min.als`. Words that own a vector need none of them: that vector takes whatever
+the other parts leave, so the other parts are fitted to the remaining words alone.
 """
 
 from dataclasses import replace
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
 
-from see_min.checks import DataError, ShapeError, check_at_least, check_axes, check_finite
+from see_min.als import BLOCK, Problem
+from see_min.checks import check_at_least, check_axes, check_finite
 from see_min.encoding import SememeEncoding
-from see_min.entangle import entangled_rows, kron_rows
-
-BLOCK = 4096  # words a step of the sums over words: bounds memory at BLOCK * r * d' floats
 
 
 def frequency_weights(counts, power=0.5):
@@ -88,13 +83,14 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
         If given, back-off entries are re-dealt from the second sweep on.
     sweeps : int
     ridge : float
-        For entries of variance 1 and weights of mean 1.
+        For entries of variance 1 and weights of mean 1; vectors that belong to one word are not held back by it.
     progress : callable(sweep, error), optional
 
     Returns
     -------
     (SememeEncoding, list of float)
-        The fitted encoding and the objective after every step, divided by sum_w f_w ||E0[w]||^2; it never rises.
+        The fitted encoding, and after every step the objective of the words that own no vector, divided by their
+        sum_w f_w ||E0[w]||^2; it never rises.
 
     Raises
     ------
@@ -105,176 +101,68 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
 
     Source: see the normal equations in docs/derivations.md; word2ket and MorphTE train by gradient only, so this is ours.
     """
-    problem = _Problem(matrix, encoding, weights, ridge)
+    matrix = check_finite("matrix", check_axes("matrix", matrix, *encoding.shape)).astype(float)
+    weights = np.ones(len(matrix)) if weights is None else check_axes("weights", weights, len(matrix))
+    check_at_least("weights", weights.min(), 0)
+    words, own = own_units(encoding)
+    rest = np.setdiff1d(np.arange(len(matrix)), words)
+    if not len(rest):  # every word has a vector of its own: nothing is left to fit
+        return _with_own_vectors(matrix, encoding, words, own), [0.0]
+    share = weights[rest].mean() / weights.mean() if weights[rest].any() else 1.0  # the ridge meets weights of the same mean
+    problem = Problem(matrix[rest], _of_words(encoding, rest), weights[rest] / share, ridge)
+    free = None if units is None else replace(units, index=units.index[rest], free=units.free[rest])
     for sweep in range(sweeps):
         problem.update_bag()
         for terms in problem.groups:
-            problem.update_terms(terms, units if sweep else None)
+            problem.update_terms(terms, free if sweep else None)
         if progress:
             progress(sweep, problem.history[-1])
-    return problem.result(), problem.history
+    return _with_own_vectors(matrix, problem.result(encoding, rest), words, own), problem.history
 
 
-class _Problem:
-    """The state of one fit: slots (tables, then amplitudes), their index, the residual and the history."""
+def own_units(encoding):
+    """Words that have a bag unit which no other word has, and the first such unit of each.
 
-    def __init__(self, matrix, encoding, weights, ridge):
-        matrix = check_finite("matrix", check_axes("matrix", matrix, *encoding.shape)).astype(float)
-        V = len(matrix)
-        self.f = np.ones(V) if weights is None else check_axes("weights", weights, V)
-        check_at_least("weights", self.f.min(), 0)
-        check_at_least("ridge", ridge, 0)
-        _check_start(encoding)
-        self.start, self.ridge = encoding, ridge
-        self.scale = np.sqrt((matrix**2).mean()) or 1.0
-        inner = matrix if encoding.carrier is None else matrix @ encoding.carrier.T  # (V, d')
-        self.norm = float(self.f @ (matrix**2).sum(1)) / self.scale**2 or 1.0
-        self.beyond_carrier = max(0.0, self.norm - float(self.f @ (inner**2).sum(1)) / self.scale**2)
-        self.slots = [np.array(table, dtype=float) for table in encoding.tables]  # (U_j, r, q_j)
-        columns = list(np.moveaxis(encoding.index, -1, 0).copy())  # n arrays (V,) or (V, r)
-        if encoding.amplitudes is not None:
-            self.slots.append(encoding.amplitudes[:, :, None].astype(float))  # (V, r, 1): a slot of one unit a word
-            columns.append(np.arange(V) if columns[0].ndim == 1 else np.repeat(np.arange(V)[:, None], encoding.rank, 1))
-        self.columns = columns
-        every = np.arange(encoding.rank)
-        self.groups = [every] if encoding.index.ndim == 2 else [every[k : k + 1] for k in every]
-        self.history = []
-        self._start_bag()
-        self.residual = inner / self.scale - self._bag_rows()  # (V, d')
-        for block in self._blocks():
-            for terms in self.groups:
-                self.residual[block] -= self._rows(block, terms)
+    The vector of such a unit takes whatever the other parts leave of its word, so the best other parts are those that
+    are best for the remaining words alone.
 
-    def _start_bag(self):
-        self.bag_vectors = None
-        if self.start.bag is None:
-            return
-        word, column = np.nonzero(self.start.bag >= 0)
-        shape = (len(self.f), len(self.start.bag_vectors))
-        self.bag = scipy.sparse.csr_array((np.ones(len(word)), (word, self.start.bag[word, column])), shape=shape)  # (V, U)
-        self.bag_vectors = self.start.bag_vectors / self.scale
-        gram = (self.bag.T @ scipy.sparse.diags_array(self.f) @ self.bag).toarray()  # (U, U)
-        self.bag_solver = scipy.linalg.cho_factor(gram + _damping(gram, self.ridge))
+    Returns
+    -------
+    (int array (N,), int array (N,))
 
-    def _bag_rows(self):
-        return 0.0 if self.bag_vectors is None else self.bag @ self.bag_vectors  # (V, d')
+    Examples
+    --------
+    >>> leaf, bag = np.ones((1, 1, 2)), np.array([[0, -1], [1, 2], [1, -1]])
+    >>> own_units(SememeEncoding([leaf], np.zeros((3, 1), int), bag=bag, bag_vectors=np.zeros((3, 2))))
+    (array([0, 1]), array([0, 2]))
 
-    def _blocks(self):
-        return [slice(start, start + BLOCK) for start in range(0, len(self.f), BLOCK)]
-
-    def _leaves(self, block, terms, but=None):
-        """Leaves (W, g, q) of the words of a block in some terms, for all slots but one."""
-        out = []
-        for j, (slot, column) in enumerate(zip(self.slots, self.columns)):
-            if j != but:
-                index = column[block]
-                out.append(slot[index] if index.ndim == 1 else slot[index[:, terms], terms])  # (W, g, q_j)
-        return out
-
-    def _rows(self, block, terms):
-        return entangled_rows(self._leaves(block, terms))  # (W, d')
-
-    def _normal(self, block, target, j, terms):
-        """G_w = hadamard_{i != j} L_wi L_wi^T (W, g, g) and b_w = K_w unfold_j(target_w)^T (W, g, q_j)."""
-        others = self._leaves(block, terms, but=j)
-        sizes = [slot.shape[2] for slot in self.slots]
-        before, q = int(np.prod(sizes[:j])), sizes[j]
-        unfolded = target.reshape(len(target), before, q, -1).swapaxes(1, 2).reshape(len(target), q, -1)  # (W, q_j, d'/q_j)
-        G = np.ones((len(target), len(terms), len(terms)))
-        for leaf in others:
-            G *= leaf @ leaf.swapaxes(1, 2)  # (W, g, g)
-        K = kron_rows(others) if others else np.ones((len(target), len(terms), 1))  # (W, g, d'/q_j)
-        return G, K @ unfolded.swapaxes(1, 2)  # (W, g, q_j)
-
-    def _record(self, data_error):
-        squares = sum((slot**2).sum() for slot in self.slots)
-        squares += 0.0 if self.bag_vectors is None else (self.bag_vectors**2).sum()
-        data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13 at a perfect fit
-        self.history.append(float((self.beyond_carrier + data_error + self.ridge * squares) / self.norm))
-
-    def update_bag(self):
-        """b = (M^T F M + ridge)^-1 M^T F R, M the 0/1 matrix of words and their bag units."""
-        if self.bag_vectors is None:
-            return
-        target = self.residual + self._bag_rows()  # (V, d')
-        self.bag_vectors = scipy.linalg.cho_solve(self.bag_solver, self.bag.T @ (self.f[:, None] * target))  # (U, d')
-        self.residual = target - self._bag_rows()
-        self._record(float(self.f @ (self.residual**2).sum(1)))
-
-    def update_terms(self, terms, units):
-        """One pass over the slots for a group of terms that share units, against what all other parts leave."""
-        for block in self._blocks():
-            self.residual[block] += self._rows(block, terms)
-        target = self.residual  # (V, d')
-        total = float(self.f @ (target**2).sum(1))
-        for j in range(len(self.slots)):
-            redeal = units is not None and j < self.start.order
-            A, B = self._sums(target, j, terms, units if redeal else None)
-            leaves = np.linalg.solve(A + _damping(A, self.ridge), B)  # (U_j, g, q_j)
-            if len(terms) == self.start.rank:
-                self.slots[j] = leaves
-            else:
-                self.slots[j][:, terms] = leaves
-            explained = 2 * (leaves * B).sum() - ((A @ leaves) * leaves).sum()  # sum_u 2<x, B> - <x, A x>
-            self._record(total - float(explained))
-        for block in self._blocks():
-            self.residual[block] -= self._rows(block, terms)
-
-    def _sums(self, target, j, terms, units):
-        """A_u = sum_{w: u} f_w G_w (U, g, g) and B_u = sum_{w: u} f_w b_w (U, g, q_j), after re-dealing free words."""
-        U, g, q = len(self.slots[j]), len(terms), self.slots[j].shape[2]
-        A, B = np.zeros((U, g * g)), np.zeros((U, g * q))
-        for block in self._blocks():
-            G, b = self._normal(block, target[block], j, terms)
-            if units is not None:
-                self._redeal(block, G, b, j, terms, units)
-            column = self.columns[j][block]
-            u = column if column.ndim == 1 else column[:, terms[0]]  # (W,): the group shares its unit
-            select = scipy.sparse.csr_array((self.f[block], (u, np.arange(len(u)))), shape=(U, len(u)))  # (U, W)
-            A += select @ G.reshape(len(u), -1)
-            B += select @ b.reshape(len(u), -1)
-        return A.reshape(U, g, g), B.reshape(U, g, q)
-
-    def _redeal(self, block, G, b, j, terms, units):
-        """Give each free word the back-off unit of lowest cost <G_w, T_u T_u^T> - 2 <b_w, T_u>."""
-        low, high = units.backoff[j]
-        table = self.slots[j][low:high][:, terms]  # (candidates, g, q_j)
-        if len(table) == 0:
-            return
-        squares = (table @ table.swapaxes(1, 2)).reshape(len(table), -1)  # (candidates, g g)
-        cost = G.reshape(len(G), -1) @ squares.T - 2 * b.reshape(len(b), -1) @ table.reshape(len(table), -1).T  # (W, candidates)
-        best = low + cost.argmin(1)
-        if self.columns[j].ndim == 1:
-            self.columns[j][block] = np.where(units.free[block, j], best, self.columns[j][block])
-        else:
-            k = terms[0]
-            self.columns[j][block, k] = np.where(units.free[block, k, j], best, self.columns[j][block, k])
-
-    def result(self):
-        """The fitted encoding at the scale of the matrix."""
-        start, n = self.start, self.start.order
-        tables = [slot * self.scale ** (1 / n) for slot in self.slots[:n]]  # spread evenly: gradients then are of one size
-        return replace(
-            start, tables=tables, index=np.stack(self.columns[:n], axis=-1),
-            amplitudes=None if start.amplitudes is None else self.slots[n][:, :, 0],
-            bag_vectors=None if self.bag_vectors is None else self.bag_vectors * self.scale,
-        )
+    Source: ours.
+    """
+    if encoding.bag is None:
+        return np.arange(0), np.arange(0)
+    word, column = np.nonzero(encoding.bag >= 0)
+    unit = encoding.bag[word, column]
+    alone = np.bincount(unit)[unit] == 1
+    words, first = np.unique(word[alone], return_index=True)
+    return words, unit[alone][first]
 
 
-def _check_start(encoding):
-    """Refuse what would make the problem another one: shared tables (not linear), a carrier that stretches rows."""
-    if len({id(table) for table in encoding.tables}) < encoding.order:
-        raise ShapeError(f"encoding: expected a table of its own for each of {encoding.order} slots, got shared tables")
-    if encoding.carrier is not None:
-        off = np.abs(encoding.carrier @ encoding.carrier.T - np.eye(encoding.inner)).max()
-        if off > 1e-4:  # float32 carriers pass
-            raise DataError(f"encoding.carrier: expected orthonormal rows, got products of rows that are off by {off:.2g}")
+def _of_words(encoding, words):
+    """The encoding of some of the words."""
+    part = lambda array: None if array is None else array[words]
+    return replace(encoding, index=encoding.index[words], amplitudes=part(encoding.amplitudes), bag=part(encoding.bag))
 
 
-def _damping(systems, ridge):
-    """ridge * identity for each system (..., g, g); without a ridge, what keeps singular ones solvable."""
-    least = 1e-12 * (1 + np.trace(systems, axis1=-2, axis2=-1))  # (...)
-    return np.maximum(ridge, least)[..., None, None] * np.eye(systems.shape[-1])  # (..., g, g)
+def _with_own_vectors(matrix, encoding, words, own):
+    """Set the vectors of own units so that their words are as good as the carrier allows."""
+    if not len(words):
+        return encoding
+    vectors = encoding.bag_vectors.copy()
+    vectors[own] = 0
+    encoding = replace(encoding, bag_vectors=vectors)
+    rows = matrix[words] if encoding.carrier is None else matrix[words] @ encoding.carrier.T  # (N, d')
+    vectors[own] = rows - encoding.inner_rows(words)
+    return encoding
 
 
 def relative_error(matrix, encoding, weights=None):

@@ -1,15 +1,18 @@
 """Word -> senses -> sememes, the head sememe first: what is known of words, and how a word finds its entry.
 
 Lexicons list base forms, in upper or lower case, and several words joined by an underscore. So a look-up falls back from
-"Normalizing" to "normalize" and from "ice cream" to "ice_cream". Where entries come from: `see_min.lexicon_files`.
+"Normalizing" to "normalize", from "went" to "go" and from "ice cream" to "ice_cream". Where entries come from:
+`see_min.lexicon_files`.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 from see_min.checks import DataError, check_at_least
 
+IRREGULAR = Path(__file__).parent / "data" / "irregular_forms.txt"
 VOWELS = "aeiouy"
 ENDINGS = (  # ending -> what may stand in its place; "2" undoubles a consonant; the safer guess first
     ("'s", ("",)),
@@ -33,7 +36,6 @@ ENDINGS = (  # ending -> what may stand in its place; "2" undoubles a consonant;
     ("able", ("e", "")),
     ("ness", ("",)),
 )
-
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Lexicon:
     def find(self, word):
         """The entry under which `word` is known, or None: itself, in another case, joined otherwise, or its first known base.
 
-        Two endings may come off, one after the other.
+        The base of an irregular form comes first, then what is left when an ending comes off, then when two do.
 
         Examples
         --------
@@ -116,6 +118,8 @@ class Lexicon:
         'normal'
         >>> Lexicon.of({"x-ray": [("wave",)], "Paris": [("place",)]}).find("paris")
         'Paris'
+        >>> Lexicon.of({"child": [("human", "young")]}).find("children's")
+        'child'
 
         Source: ours.
         """
@@ -123,9 +127,10 @@ class Lexicon:
             return word
         lower = word.lower()
         joined = [lower.replace(" ", "_"), lower.replace("_", "-"), lower.replace("-", "_"), lower.replace("-", "")]
+        irregular = [base for base in (irregular_forms().get(form) for form in (lower, lower.removesuffix("'s"))) if base]
         once = [base for form in dict.fromkeys((lower, joined[0])) for base in bases(form)]
         twice = [base for form in once for base in bases(form)]
-        return next((self._lower[form] for form in (lower, *joined, *once, *twice) if form in self._lower), None)
+        return next((self._lower[form] for form in (lower, *joined, *irregular, *once, *twice) if form in self._lower), None)
 
     def meanings(self, word):
         """All that is known of `word`, a tuple of Sense; () if it is not known.
@@ -187,6 +192,20 @@ class Lexicon:
         return len(known) / len(tally), float(sum(tally[word] for word in known) / sum(counts))
 
 
+@cache
+def irregular_forms():
+    """Form -> base for the inflections of English that no ending undoes, as a dict.
+
+    Examples
+    --------
+    >>> irregular_forms()["went"], irregular_forms()["vertices"]
+    ('go', 'vertex')
+
+    Source: ours; data/README.md.
+    """
+    return dict(line.split("\t") for line in IRREGULAR.read_text(encoding="utf-8").splitlines())
+
+
 def bases(word):
     """Yield the forms of at least 3 letters that `word` may be inflected or derived from, best guess first.
 
@@ -197,7 +216,7 @@ def bases(word):
     >>> list(bases("matrices")), list(bases("class"))
     (['matrice', 'matric'], [])
 
-    Source: ours; suffixes of English, no list of exceptions.
+    Source: ours; suffixes of English. For what they cannot undo see `irregular_forms`.
     """
     for ending, replacements in ENDINGS:
         stem = word.removesuffix(ending)

@@ -142,8 +142,10 @@ def additive(words, annotations, plan):
     number = {name: i for i, name in enumerate(names[: plan.identity + plan.knowledge])}
     lists = []
     for rank, (word, annotation) in enumerate(zip(words, annotations), start=1):
-        own = f"={word}" if f"={word}" in number else f"#{2 ** (rank.bit_length() - 1)}"
-        lists.append([number[name] for name in (own, *annotation.units) if name in number])
+        owns = f"={word}" in number
+        own = f"={word}" if owns else f"#{2 ** (rank.bit_length() - 1)}"
+        further = () if owns and plan.owned else annotation.units
+        lists.append([number[name] for name in (own, *further) if name in number])
     units.bag, units.bag_names = padded(lists), tuple(number)
     return units
 

@@ -1,4 +1,4 @@
-"""Lexicon files, look-up of inflected forms, coverage, and the embedded sample."""
+"""Look-up of inflected forms, regular and irregular, coverage, and the embedded sample."""
 
 import re
 from pathlib import Path
@@ -6,77 +6,13 @@ from pathlib import Path
 import pytest
 
 from see_min.checks import DataError
-from see_min.lexicon import Lexicon, bases
-from see_min.lexicon_files import SAMPLE, load_lexicon, read_lexicon, sample_lexicon
+from see_min.lexicon import IRREGULAR, Lexicon, bases, irregular_forms
+from see_min.lexicon_files import SAMPLE, sample_lexicon
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "lexicon"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the HowNet text files are not at {REAL}")
 BASES = ("add", "plan", "plane", "hope", "create", "simple", "normal", "class", "matrix", "vary")
 SMALL = Lexicon.of({word: [(word.upper(),)] for word in BASES})
-
-
-@pytest.fixture
-def lexicon_file(tmp_path):
-    def write(data):
-        path = tmp_path / "lexicon.txt"
-        path.write_bytes(data)
-        return path
-
-    return write
-
-
-def test_read_lexicon_keeps_the_order_of_sememes_and_senses(lexicon_file):
-    path = lexicon_file(b"bank\nplace\tmoney\nNew_York\ncity\nbank\nland\twater\tedge\n")
-    assert read_lexicon(path) == Lexicon.of({"bank": [("place", "money"), ("land", "water", "edge")], "New_York": [("city",)]})
-
-
-@pytest.mark.parametrize("data", [b"a\nx\ty\n", b"a\nx\ty", b"a\r\nx\ty\r\n", b"\xef\xbb\xbfa\nx\ty\n"])
-def test_line_ends_of_other_systems_change_no_entry(lexicon_file, data):
-    assert read_lexicon(lexicon_file(data)) == Lexicon.of({"a": [("x", "y")]})
-
-
-def test_a_line_separator_inside_a_name_does_not_break_the_line(lexicon_file):
-    text = "a\u2028b\nx\x85y\n"
-    assert read_lexicon(lexicon_file(text.encode())) == Lexicon.of({"a\u2028b": [("x\x85y",)]})
-
-
-@pytest.mark.parametrize(
-    ("data", "line", "text"),
-    [
-        (b"a\nx\n\ny\n", 3, "expected a word, got an empty line"),
-        (b"a\nx\n \ny\n", 3, "expected a word, got an empty line"),
-        (b"a\nx\n\n", 3, "expected a word, got an empty line"),
-        (b"a\nx\nb\n", 3, "expected a line of sememes after 'b', got the end of the file"),
-        (b"a\nx\nb\n\n", 4, "expected sememes separated by tabs, got an empty line"),
-        (b"a\nx\nb\n\t\n", 4, "expected sememes separated by tabs, got an empty line"),
-        (b"a\nx\t\ty\n", 2, "expected sememes separated by single tabs, got an empty sememe in"),
-        (b"a\nx\ty\t\n", 2, "expected sememes separated by single tabs, got an empty sememe in"),
-        (b"a\nx\t y\n", 2, "expected sememes without spaces around them, got"),
-        (b"a\tb\nx\n", 1, "expected a word without tabs or spaces around it, got"),
-        (b" a\nx\n", 1, "expected a word without tabs or spaces around it, got"),
-        (b"a\nx\nb\0\ny\n", 3, "expected text, got a NUL byte"),
-        (b"a\nx\nb\ny\xff\n", 4, "expected UTF-8, got byte 0xff"),
-    ],
-)
-def test_a_malformed_line_is_named_by_path_and_number(lexicon_file, data, line, text):
-    path = lexicon_file(data)
-    with pytest.raises(DataError, match=re.escape(f"{path}:{line}: {text}")):
-        read_lexicon(path)
-
-
-@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf"])
-def test_a_file_without_entries_is_no_lexicon(lexicon_file, data):
-    path = lexicon_file(data)
-    with pytest.raises(DataError, match=re.escape(f"{path}: expected at least 1 entry, got none")):
-        read_lexicon(path)
-
-
-def test_an_unreadable_file_is_named(tmp_path):
-    for path in (tmp_path / "absent.txt", tmp_path):  # the second is a directory
-        with pytest.raises(DataError, match=re.escape(f"{path}: expected a lexicon file, got ")):
-            load_lexicon(path)
-    with pytest.raises(DataError, match="expected a lexicon file, got embedded null"):
-        load_lexicon("a\0b")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +44,50 @@ def test_no_base_is_shorter_than_three_letters():
     assert all(len(base) >= 3 for word in words for base in bases(word))
 
 
+@pytest.mark.parametrize(
+    ("word", "base"),
+    [
+        ("went", "go"), ("Gone", "go"), ("is", "be"), ("men", "man"), ("MEN'S", "man"), ("better", "good"), ("dying", "die"),
+        ("thought", "think"), ("vertices", "vertex"), ("women", "woman"), ("written", "write"), ("quizzes", "quiz"),
+    ],
+)  # fmt: skip
+def test_an_irregular_form_has_the_senses_of_its_base(word, base):
+    assert Lexicon.of({base: [("x",)]}).senses(word) == (("x",),)
+
+
+def test_an_irregular_base_comes_after_entries_of_the_word_and_before_what_endings_leave():
+    words = ["leave", "left", "lie", "LAY", "axe", "axis", "a_found", "a", "find"]
+    lexicon = Lexicon.of({word: [(word,)] for word in words})
+    found = [lexicon.find(word) for word in ("left", "Left", "lay", "axes", "a-found", "found")]
+    assert found == ["left", "left", "LAY", "axis", "a_found", "find"]
+    assert Lexicon.of({"axe": [("tool",)]}).find("axes") == "axe"  # the base is unknown, so the endings have their turn
+
+
+def test_the_irregular_forms_are_sorted_lower_case_pairs_one_a_form():
+    lines = IRREGULAR.read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch("[a-z]+\t[a-z]+", line) for line in lines)
+    forms = [line.split("\t")[0] for line in lines]
+    assert forms == sorted(set(forms)) == list(irregular_forms())
+    assert 250 <= len(forms) and f"{len(forms)} inflected forms" in (IRREGULAR.parent / "README.md").read_text()
+
+
+def test_no_ending_undoes_an_irregular_form_and_no_base_but_lay_and_saw_is_itself_a_form():
+    forms = irregular_forms()
+    assert [form for form, base in forms.items() if base in bases(form) or form == base] == []
+    assert {base for base in forms.values() if base in forms} == {"lay", "saw"}  # a past of lie, of see
+
+
+@needs_real
+def test_the_irregular_forms_agree_with_a_list_of_lemmas_of_other_authors():
+    lemmas = {}
+    for line in (REAL / "lemmatization.txt").read_text(encoding="utf-8-sig").splitlines():
+        lemma, form = line.split("\t")
+        lemmas.setdefault(form, set()).add(lemma)
+    forms = irregular_forms()
+    assert {form: base for form, base in forms.items() if base not in lemmas.get(form, {base})} == {}
+    assert sum(form in lemmas for form in forms) >= 0.95 * len(forms)
+
+
 def test_coverage_counts_types_and_tokens():
     words, counts = ["add", "tensor", "plans", "numel"], [5, 1, 3, 1]
     known = [word in ("add", "plans") for word in words]
@@ -128,12 +108,6 @@ def test_coverage_counts_types_and_tokens():
 def test_coverage_rejects_counts_that_do_not_fit(words, counts, text):
     with pytest.raises(DataError, match=f"^{text}$"):
         SMALL.coverage(words, counts)
-
-
-def test_load_lexicon_knows_the_two_names_and_takes_paths(lexicon_file):
-    assert len(load_lexicon("none")) == 0 and load_lexicon("none").senses("add") == ()
-    assert load_lexicon("sample") == sample_lexicon() == load_lexicon(SAMPLE)
-    assert len(load_lexicon(str(lexicon_file(b"a\nx\n")))) == 1
 
 
 def test_the_sample_has_at_least_1200_words():
@@ -169,12 +143,3 @@ def test_every_sememe_of_the_sample_is_a_name_of_hownet():
     names = set((REAL / "sememe_names.txt").read_text(encoding="utf-8").splitlines())
     used = {name for senses in sample_lexicon().entries.values() for sense in senses for name in sense.sememes}
     assert used - names == set()
-
-
-@needs_real
-def test_every_entry_of_the_full_english_list_parses():
-    path = REAL / "hownet_wn_en.txt"
-    lexicon, lines = read_lexicon(path), path.read_text(encoding="utf-8").split("\n")
-    assert len(lexicon) == 58_865
-    for word, sememes in zip(lines[0::2], lines[1::2]):
-        assert lexicon.senses(word) == (tuple(sememes.split("\t")),)

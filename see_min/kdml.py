@@ -1,0 +1,210 @@
+"""HowNet's definition mark-up (KDML): text -> trees of sememes.
+
+    {human|人:belong="UK|英国",{cure|医治:agent={~}}}      a human, of the UK, who is the agent of curing
+
+The grammar, in EBNF; white space may stand between any two tokens::
+
+    definition = node, { ";", node }, [ "RMK=", remark ] ;
+    node       = "{", name, [ ":", feature, { ",", feature } ], "}" ;
+    feature    = [ role, "=" ], filler, { filler } ;       (* several fillers share the role *)
+    filler     = node | '"', name, '"' ;                   (* quotes: names of countries, peoples, places, ... *)
+    name       = english, [ "|", chinese ] | "~" | "?" | "$" ;
+
+"~" stands for the node two levels up (the human who cures), "?" and "$" for what the sentence supplies. English, Chinese and
+roles are runs of characters without control characters, "|" and the marks { } " : ; , = (in quotes, only | { } " end them).
+A remark is everything to the end of the text. It is not kept.
+
+Source: the mark-up is HowNet's, read as OpenHowNet (arXiv 1901.09957) writes it; the grammar and the parser are ours.
+"""
+
+from dataclasses import dataclass
+
+from see_min.checks import DataError
+
+PLACEHOLDERS = ("~", "?", "$")
+MARKS = '{}":;,='
+DEEPEST = 100  # braces inside each other: HowNet needs 9, Python's stack allows some 400
+REMARK = "RMK="
+
+
+@dataclass(frozen=True)
+class Node:
+    """A sememe or a placeholder, what it does for the node above it, and the nodes that say more about it.
+
+    Attributes
+    ----------
+    name : str
+        "en|zh" as written, but without white space around either part; or a placeholder.
+    role : str
+        "" for a root, and where the definition names none.
+    children : tuple of Node
+    """
+
+    name: str
+    role: str = ""
+    children: tuple = ()
+
+    @property
+    def english(self):
+        """The name up to "|".
+
+        Examples
+        --------
+        >>> Node("human|人").english
+        'human'
+        """
+        return self.name.partition("|")[0]
+
+
+def parse_definition(text):
+    """Read a definition; the time is linear in its length.
+
+    Returns
+    -------
+    tuple of Node, the root of each of the parts between ";"
+
+    Raises
+    ------
+    DataError
+        Where the grammar at the head of this file is broken, or braces are nested more than 100 deep. Characters
+        are counted from 1.
+
+    Examples
+    --------
+    >>> parse_definition("{human|人:belong={army|军队}}")
+    (Node(name='human|人', role='', children=(Node(name='army|军队', role='belong', children=()),)),)
+    >>> parse_definition("{human|人:belong}")
+    Traceback (most recent call last):
+    ...
+    see_min.checks.DataError: definition: expected '=', got '}' at character 16
+
+    Source: ours.
+    """
+    reader = _Reader(text)
+    roots = [reader.node("", 1)]
+    while reader.peek() == ";":
+        reader.take(";")
+        roots.append(reader.node("", 1))
+    if reader.peek() and not text.startswith(REMARK, reader.at):
+        raise reader.expected(f"';', '{REMARK}' or the end")
+    return tuple(roots)
+
+
+def walk(roots):
+    """Yield all nodes in the order of the text.
+
+    Examples
+    --------
+    >>> [node.name for node in walk(parse_definition("{a:x={b:{c}}{d}};{e}"))]
+    ['a', 'b', 'c', 'd', 'e']
+    """
+    ahead = list(reversed(roots))
+    while ahead:
+        node = ahead.pop()
+        yield node
+        ahead.extend(reversed(node.children))
+
+
+def sememes(roots):
+    """The sememes in the order of the text with their roles, repetitions kept, placeholders left out.
+
+    Returns
+    -------
+    list of (English name, role)
+
+    Examples
+    --------
+    >>> sememes(parse_definition("{human|人:belong={army|军队},{fight|争斗:agent={~}}}"))
+    [('human', ''), ('army', 'belong'), ('fight', '')]
+    """
+    return [(node.english, node.role) for node in walk(roots) if node.name not in PLACEHOLDERS]
+
+
+def draw(roots):
+    """The trees in box-drawing characters, one node a line: [role] name.
+
+    Examples
+    --------
+    >>> print(draw(parse_definition("{human|人:belong={army|军队},{fight|争斗:agent={~}}}")))
+    human|人
+    ├─ [belong] army|军队
+    └─ fight|争斗
+       └─ [agent] ~
+    """
+    return "\n".join(line for root in roots for line in _lines(root, "", ""))
+
+
+def _lines(node, first, rest):
+    """The lines of one node: `first` stands before its own, `rest` before those below it."""
+    yield first + (f"[{node.role}] " if node.role else "") + node.name
+    for below, child in zip(range(len(node.children) - 1, -1, -1), node.children):
+        yield from _lines(child, rest + ("├─ " if below else "└─ "), rest + ("│  " if below else "   "))
+
+
+class _Reader:
+    """The text and the place up to which it is read: `node`, `feature`, `quoted` and `name` are rules of the grammar."""
+
+    def __init__(self, text):
+        self.text, self.at = text, 0
+
+    def expected(self, rule):
+        """The error that `rule` does not hold for the next character."""
+        got = repr(self.peek()) if self.peek() else "the end"
+        return DataError(f"definition: expected {rule}, got {got} at character {self.at + 1}")
+
+    def peek(self):
+        """Step over white space; the next character, "" at the end."""
+        while self.text[self.at : self.at + 1].isspace():
+            self.at += 1
+        return self.text[self.at : self.at + 1]
+
+    def take(self, *marks):
+        """Step over one of `marks` and say which it was."""
+        mark = self.peek()
+        if mark not in marks:
+            raise self.expected(" or ".join(map(repr, marks)))
+        self.at += 1
+        return mark
+
+    def run(self, stops, rule):
+        """The characters before the next of `stops`, at least one."""
+        self.peek()
+        start = self.at
+        while self.at < len(self.text) and self.text[self.at] not in stops and self.text[self.at] >= " ":
+            self.at += 1
+        if start == self.at:
+            raise self.expected(rule)
+        return self.text[start : self.at].rstrip()
+
+    def name(self, stops):
+        name = self.run(stops + "|", "a name")
+        if not self.text.startswith("|", self.at):
+            return name
+        self.at += 1
+        return f"{name}|{self.run(stops + '|', 'a name after |')}"
+
+    def node(self, role, depth):
+        if depth > DEEPEST:
+            raise self.expected(f"at most {DEEPEST} braces inside each other")
+        self.take("{")
+        name, children = self.name(MARKS), []
+        mark = self.take(":", "}")
+        while mark != "}":
+            children += self.feature(depth + 1)
+            mark = self.take(",", "}")
+        return Node(name, role, tuple(children))
+
+    def feature(self, depth):
+        role, fillers = "", []
+        if self.peek() not in ("{", '"'):
+            role = self.run(MARKS + "|", "a role or a filler")
+            self.take("=")
+        while not fillers or self.peek() in ("{", '"'):
+            fillers.append(self.quoted(role) if self.peek() == '"' else self.node(role, depth))
+        return fillers
+
+    def quoted(self, role):
+        self.take('"')
+        name = self.name('{}"')
+        self.take('"')
+        return Node(name, role)
