@@ -7,6 +7,7 @@ The fit itself is `see_min.fit.fit`: it keeps its module's name, so it is not re
 
 from see_min.budget import Plan, leaf_sizes, low_rank, plan_general, plan_product
 from see_min.checks import DataError, ShapeError
+from see_min.controls import hashed, shuffled
 from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, inner_products, kron_rows, schmidt_spectrum
 from see_min.fit import carrier, frequency_weights, low_rank_encoding, random_encoding, relative_error
@@ -14,7 +15,7 @@ from see_min.lexicon import Lexicon, Sense
 from see_min.lexicon_files import load_lexicon, read_lexicon, sample_lexicon
 from see_min.morphemes import segment
 from see_min.tensor_train import core_rows, cp_as_tt, tt_dense, tt_round, tt_svd, unit_cores
-from see_min.units import POLICIES, Annotation, Units, annotate, assign, hashed, shared_units, shuffled
+from see_min.units import POLICIES, Annotation, Units, annotate, assign, shared_units
 
 __all__ = [
     "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "Sense", "ShapeError", "Units", "annotate",

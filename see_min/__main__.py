@@ -54,7 +54,68 @@ def parser():
     job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
     seeds = commands.add_parser("seeds", help="mean and range over runs of compress that differ in the seed")
     seeds.add_argument("reports", nargs="+", metavar="DIR", help="what compress was given as --out")
+    _compare_parser(commands)
+    _explain_parser(commands)
+    hownet = commands.add_parser("hownet", help="look at HowNet's data, or download them")
+    hownet.add_argument("--download", action="store_true", help="let OpenHowNet download the data, and check them")
+    hownet.add_argument("--folder", metavar="DIR", help="where the data are (default: ~/.openhownet)")
+    morphology = commands.add_parser("morphology", help="how well morphemes fall where annotators cut words")
+    morphology.add_argument("gold", metavar="FILE", help="word TAB morphemes, or JSON; .gz too")
+    morphology.add_argument("--segmentation", metavar="FILE", help="rate this one (default: Morfessor, trained on the words)")
+    morphology.add_argument("--key", help="which object of a JSON segmentation")
+    morphology.add_argument("--vocabulary", metavar="FILE", help="words to train on and rate (default: those of the gold file)")
+    morphology.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     return top
+
+
+def _matrix_arguments(command):
+    """What `compare` and `explain` have in common: a matrix, what is known of its rows, the form."""
+    data = command.add_argument_group("matrix")
+    data.add_argument("--model", metavar="NAME", help="a folder of a Hugging Face model, or all-MiniLM-L6-v2 (extra: real)")
+    data.add_argument("--matrix", metavar="FILE", help=".npy, .npz or .safetensors, or a folder with model.safetensors")
+    data.add_argument("--key", help="name of the matrix in the file (default: the largest)")
+    data.add_argument("--vocabulary", metavar="FILE", help="vocab.txt, vocab.json or tokenizer.json (default: beside the matrix)")
+    data.add_argument("--text", metavar="FILE", help="text in which tokens are counted")
+    data.add_argument("--counts", metavar="FILE", help="token TAB count a line, in the place of a text")
+    data.add_argument("--unordered", action="store_true", help="the rows do not stand by falling frequency: go by counts alone")
+    data.add_argument("--lexicon", default="sample", metavar="NAME", help="sample (default), none, openhownet, a folder, a file, "
+                      "or several joined by +")
+    data.add_argument("--segmentation", metavar="FILE", help="morphemes of words (default: Morfessor)")
+    form = command.add_argument_group("form")
+    form.add_argument("--policy", default="additive", metavar="NAME", help="which units a word is made of (default: additive)")
+    form.add_argument("--order", type=int, metavar="N", help="factors of a product (default: 2, in the papers' form 3)")
+    form.add_argument("--sweeps", type=int, default=6, metavar="N", help="sweeps of a fit (default: 6)")
+
+
+def _compare_parser(commands):
+    command = commands.add_parser(
+        "compare", help="compare methods on an embedding matrix, without finetuning",
+        description="Compress an embedding matrix by several methods at several ratios and measure what is left of it: "
+                    "errors, word similarity, and with a model the similarity of sentences.",
+    )
+    _matrix_arguments(command)
+    command.add_argument("--similarity", nargs="+", default=(), metavar="FILE", help="word TAB word TAB score")
+    command.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV; needs --model")
+    command.add_argument("--methods", nargs="+", metavar="NAME", help="default: see backoff shuffled hashed svd weighted-svd pq; "
+                         "policies are methods, too")
+    command.add_argument("--ratios", type=number, nargs="+", default=(10, 20, 40, 80), metavar="R", help="default: 10 20 40 80")
+    command.add_argument("--seeds", type=int, nargs="+", default=(0,), metavar="N", help="default: 0")
+    command.add_argument("--out", default="out", metavar="DIR", help="compare.json, .md, .png (default: out)")
+
+
+def _explain_parser(commands):
+    command = commands.add_parser(
+        "explain", help="show what words are made of",
+        description="Show senses, sememes and morphemes of words, and, with a matrix or after the main job, the units that "
+                    "rebuild their embeddings, how entangled they are, and their nearest words before and after.",
+    )
+    command.add_argument("words", nargs="+", metavar="WORD")
+    _matrix_arguments(command)
+    command.add_argument("--ratio", type=number, default=10, metavar="R", help="default: 10")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    command.add_argument("--job", default="out", metavar="DIR", help="of the main job, if no matrix is named (default: out)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--plot", metavar="FILE.png", help="draw how the (first) word is built")
 
 
 def compress(arguments, command):
@@ -84,12 +145,102 @@ def seeds(arguments, command):
     print(f"Command: `{command}`\n\n{seeds_table([read_report(path) for path in arguments.reports])}", end="")
 
 
+def hownet(arguments, command):
+    """Say what HowNet's data hold, after downloading them if asked."""
+    from see_min.hownet import download, read_openhownet
+
+    if arguments.download:
+        download(arguments.folder, say=print)
+    lexicon = read_openhownet(arguments.folder)
+    senses = [sense for own in lexicon.entries.values() for sense in own]
+    sememes = {name for sense in senses for name in sense.sememes}
+    print(f"{len(lexicon):,} English words, {len(senses):,} senses, {len(sememes):,} sememes; {len(lexicon.skipped):,} notes")
+    for note in lexicon.skipped[:5]:
+        print(f"  {note}")
+
+
+def morphology(arguments, command):
+    """Print precision, recall and F1 of morpheme boundaries."""
+    from see_min.morphemes import segment
+    from see_min.report import cells
+    from see_min.segmentation import boundary_scores, read_segmentation
+    from see_min.tokens import normalise, read_vocabulary
+
+    gold = read_segmentation(arguments.gold)
+    tokens = normalise(read_vocabulary(arguments.vocabulary)) if arguments.vocabulary else ()
+    words = list(dict.fromkeys(token.word for token in tokens if token.word)) if arguments.vocabulary else list(gold)
+    if arguments.segmentation:
+        name, predicted = arguments.segmentation, read_segmentation(arguments.segmentation, arguments.key)
+        predicted = {word: predicted[word] for word in words if word in predicted}
+    else:
+        print(f"training Morfessor on {len(words):,} words", file=sys.stderr, flush=True)
+        name, predicted = "Morfessor", {word: pieces for word, pieces in zip(words, segment(words, arguments.seed)) if pieces}
+    scores = boundary_scores(predicted, gold)
+    values = [f"{scores[key]:.3f}" for key in ("precision", "recall", "f1", "exact")]
+    print(f"Command: `{command}`\n\n{cells(['segmentation', 'words', 'precision', 'recall', 'F1', 'all cuts right'])}")
+    print(f"{cells(['---'] + ['---:'] * 5)}\n{cells([name, format(scores['words'], ','), *values])}")
+
+
+def _task(arguments, source, lexicon, progress=None):
+    from see_min.inputs import build_task, coverage_line
+
+    task, rows = build_task(source, lexicon, arguments.text, arguments.counts, not arguments.unordered, arguments.segmentation,
+                            arguments.policy, arguments.order, arguments.sweeps, progress=progress)
+    print(f"{source.name}: {task.matrix.shape[0]:,} rows of {task.matrix.shape[1]}; {coverage_line(lexicon, task.vocabulary)}",
+          file=sys.stderr, flush=True)
+    return task, rows
+
+
+def _lexicon(name):
+    from see_min.inputs import named_lexicon
+
+    lexicon, note = named_lexicon(name)
+    if note:
+        print(f"see_min: {note}", file=sys.stderr)
+    return lexicon
+
+
+def compare(arguments, command):
+    """Compare methods on a matrix, and write the comparison."""
+    from pathlib import Path
+
+    from see_min.compare import METHODS, check_methods, compare
+    from see_min.compare_report import table, write_comparison
+    from see_min.inputs import find_source
+    from see_min.results import environment
+    from see_min.similarity import read_pairs, read_sentence_pairs
+
+    methods = check_methods(arguments.methods or METHODS, arguments.policy)
+    benchmarks = {Path(path).stem: read_pairs(path) for path in arguments.similarity}
+    sentence_pairs = None if arguments.sts is None else read_sentence_pairs(arguments.sts)
+    lexicon = _lexicon(arguments.lexicon)
+    source = find_source(arguments.matrix, arguments.key, arguments.vocabulary, arguments.model)
+    if source is None:
+        raise DataError("matrix: expected --matrix FILE or --model NAME, got neither")
+    if sentence_pairs is not None and source.encoder is None:
+        raise DataError("sts: expected --model, whose place in sentences the matrix can take, got a matrix alone")
+    task, order = _task(arguments, source, lexicon)
+    sentences = None
+    if sentence_pairs is not None:
+        sentences = lambda rows: source.encoder.sts(sentence_pairs, rows[order.argsort()])
+    ratios, seeds = (tuple(dict.fromkeys(values)) for values in (arguments.ratios, arguments.seeds))
+    rows = compare(task, methods, ratios, seeds, benchmarks, sentences, say=lambda line: print(line, flush=True))
+    about = {"command": command, "source": source.name, "rows": len(task.matrix), "dimension": task.matrix.shape[1],
+             "lexicon": arguments.lexicon, "policy": arguments.policy, "sweeps": arguments.sweeps}
+    report = {"task": about, "environment": environment(), "rows": rows}
+    paths = write_comparison(report, arguments.out)
+    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+
+
+COMMANDS = {"compress": compress, "seeds": seeds, "compare": compare, "hownet": hownet, "morphology": morphology}
+
+
 def main(argv=None):
     """Exit code 0; 2 for input that cannot be used, with one line; 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
     try:
-        {"compress": compress, "seeds": seeds}[arguments.command](arguments, shlex.join(["python", "-m", "see_min", *argv]))
+        COMMANDS[arguments.command](arguments, shlex.join(["python", "-m", "see_min", *argv]))
     except (DataError, ShapeError) as error:
         print(f"see_min: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

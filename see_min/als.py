@@ -32,7 +32,9 @@ class Problem:
         inner = matrix if encoding.carrier is None else matrix @ encoding.carrier.T  # (V, d')
         self.norm = float(self.f @ (matrix**2).sum(1)) / self.scale**2 or 1.0
         self.beyond_carrier = max(0.0, self.norm - float(self.f @ (inner**2).sum(1)) / self.scale**2)
-        self.slots = [np.array(table, dtype=float) for table in encoding.tables]  # (U_j, r, q_j)
+        self.tied = _one_table(encoding)
+        copies = {id(table): np.array(table, dtype=float) for table in encoding.tables}
+        self.slots = [copies[id(table)] for table in encoding.tables]  # (U_j, r, q_j)
         columns = list(np.moveaxis(encoding.index, -1, 0).copy())  # n arrays (V,) or (V, r)
         if encoding.amplitudes is not None:
             self.slots.append(encoding.amplitudes[:, :, None].astype(float))  # (V, r, 1): a slot of one unit a word
@@ -90,7 +92,7 @@ class Problem:
         return G, K @ unfolded.swapaxes(1, 2)  # (W, g, q_j)
 
     def _record(self, data_error):
-        squares = sum((slot**2).sum() for slot in self.slots)
+        squares = sum((slot**2).sum() for slot in {id(slot): slot for slot in self.slots}.values())
         squares += 0.0 if self.bag_vectors is None else (self.bag_vectors**2).sum()
         data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13 at a perfect fit
         self.history.append(float((self.beyond_carrier + data_error + self.ridge * squares) / self.norm))
@@ -110,7 +112,9 @@ class Problem:
             self.residual[block] += self._rows(block, terms)
         target = self.residual  # (V, d')
         total = float(self.f @ (target**2).sum(1))
-        for j in range(len(self.slots)):
+        if self.tied:
+            self._step_of_one_table(target, terms, units)
+        for j in range(self.start.order if self.tied else 0, len(self.slots)):
             redeal = units is not None and j < self.start.order
             A, B = self._sums(target, j, terms, units if redeal else None)
             leaves = np.linalg.solve(A + _damping(A, self.ridge), B)  # (U_j, g, q_j)
@@ -122,6 +126,31 @@ class Problem:
             self._record(total - float(explained))
         for block in self._blocks():
             self.residual[block] -= self._rows(block, terms)
+
+    def _step_of_one_table(self, target, terms, units):
+        """All slots at once, where they share one table T and the problem is no longer linear in it.
+
+        With A and B summed over the slots, A^-1 B - T points downhill (it is minus half the gradient, times A^-1; words that
+        are re-dealt in between disturb that a little), so of this step 1, 1/2, 1/4, ... is taken, the first share that does
+        not raise the objective, or nothing.
+        """
+        sums = [self._sums(target, j, terms, units) for j in range(self.start.order)]  # re-deals slot by slot
+        A, B = (sum(parts) for parts in zip(*sums))  # (U, g, g), (U, g, q)
+        old = self.slots[0]
+        step = np.linalg.solve(A + _damping(A, self.ridge), B) - old[:, terms]  # (U, g, q)
+        before = self._error(target, terms) + self.ridge * (old**2).sum()
+        for share in (*0.5 ** np.arange(20), 0.0):
+            new = old.copy()
+            new[:, terms] += share * step
+            self.slots[: self.start.order] = [new] * self.start.order
+            error = self._error(target, terms)
+            if error + self.ridge * (new**2).sum() <= before:
+                break
+        self._record(error)
+
+    def _error(self, target, terms):
+        """sum_w f_w ||target_w - (the terms of w)||^2."""
+        return float(sum(self.f[block] @ ((target[block] - self._rows(block, terms)) ** 2).sum(1) for block in self._blocks()))
 
     def _sums(self, target, j, terms, units):
         """A_u = sum_{w: u} f_w G_w (U, g, g) and B_u = sum_{w: u} f_w b_w (U, g, q_j), after re-dealing free words."""
@@ -156,7 +185,8 @@ class Problem:
     def result(self, encoding, words):
         """`encoding` with what was fitted, at the scale of the matrix; `words` are the words that were."""
         n = encoding.order
-        tables = [slot * self.scale ** (1 / n) for slot in self.slots[:n]]  # spread evenly: gradients then are of one size
+        scaled = {id(slot): slot * self.scale ** (1 / n) for slot in self.slots[:n]}  # spread evenly: gradients of one size
+        tables = [scaled[id(slot)] for slot in self.slots[:n]]
         fitted = {"tables": tables, "index": _put(encoding.index, words, np.stack(self.columns[:n], axis=-1))}
         if encoding.amplitudes is not None:
             fitted["amplitudes"] = _put(encoding.amplitudes, words, self.slots[n][:, :, 0])
@@ -165,10 +195,15 @@ class Problem:
         return replace(encoding, **fitted)
 
 
+def _one_table(encoding):
+    """Whether one table stands in all of several slots."""
+    return encoding.order > 1 and len({id(table) for table in encoding.tables}) == 1
+
+
 def _check_start(encoding):
-    """Refuse what would make the problem another one: shared tables (not linear), a carrier that stretches rows."""
-    if len({id(table) for table in encoding.tables}) < encoding.order:
-        raise ShapeError(f"encoding: expected a table of its own for each of {encoding.order} slots, got shared tables")
+    """Refuse what the steps do not cover: a table in some slots but not in all, a carrier that stretches rows."""
+    if len({id(table) for table in encoding.tables}) not in (1, encoding.order):
+        raise ShapeError(f"encoding: expected one table for all {encoding.order} slots or one for each, got some shared")
     if encoding.carrier is not None:
         off = np.abs(encoding.carrier @ encoding.carrier.T - np.eye(encoding.inner)).max()
         if off > 1e-4:  # float32 carriers pass

@@ -4,14 +4,15 @@ Floats are numbers kept (leaf tables, bag vectors, amplitudes, carrier). Bytes a
 multiplication and an addition as two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
 from see_min.checks import DataError
 from see_min.encoding import smallest
 
-BACKOFF = 200  # units a slot of the product aims at (ours); 150 to 400 differed little at 4,000 words
+WIDTH = 0.9  # d' of the carrier in units of D / sqrt(ratio); 0.8 to 1.05 differed little
+KNOWLEDGE, PRODUCT = 1 / 3, 1 / 8  # shares of what the carrier leaves; identity units have the rest
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Plan:
         without, they are among the units of a slot and the rest of the slot is back-off.
     carrier, amplitudes, bag : bool
         Whether the encoding has the part.
+    shared : bool
+        Whether one table serves all slots; all q_j are equal then.
 
     Examples
     --------
     >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428).floats        # word2ket, every word its own four leaves
     486848
-    >>> Plan(8848, 512, (8, 8, 8), 7, 3013).shared_floats      # MorphTE, one table for all slots
+    >>> Plan(8848, 512, (8, 8, 8), 7, 3013, shared=True).floats  # MorphTE, one table for all slots
     168728
     """
 
@@ -52,6 +55,7 @@ class Plan:
     carrier: bool = False
     amplitudes: bool = False
     bag: bool = False
+    shared: bool = False
 
     @property
     def inner(self):
@@ -60,18 +64,18 @@ class Plan:
 
     @property
     def floats(self):
-        """r sum_j U q_j  + V r (amplitudes)  + d' D (carrier)  + d' (identity + knowledge) (bag)."""
+        """r sum_j U q_j (r U q if shared)  + V r (amplitudes)  + d' D (carrier)  + d' (identity + knowledge) (bag)."""
         return (
-            self.rank * self.slot_units * sum(self.sizes)
+            self.rank * self.slot_units * self.widths
             + self.amplitudes * self.vocabulary * self.rank
             + self.carrier * self.inner * self.dimension
             + self.bag * self.inner * (self.identity + self.knowledge)
         )
 
     @property
-    def shared_floats(self):
-        """r U q: the count when one table serves all slots (all q_j equal, nothing but the product)."""
-        return self.rank * self.slot_units * self.sizes[0]
+    def widths(self):
+        """Numbers a unit owns in a term: sum_j q_j, or q if one table serves all slots."""
+        return self.sizes[0] if self.shared else sum(self.sizes)
 
     @property
     def ratio(self):
@@ -150,12 +154,13 @@ def low_rank(vocabulary, dimension, ratio):
     return min(vocabulary, dimension, ceil(largest / ratio))
 
 
-def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False):
+def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False, shared=False):
     """The default form (ours): a carrier, a bag of identity and knowledge units, a product of back-off units.
 
-    The carrier has about D / sqrt(ratio) dimensions. Of what it leaves, a quarter goes to knowledge units (as far as
-    `known` units exist), a third to the product, and the rest to identity units; these shares worked best among the few that
-    were tried (docs/results.md) and are not derived.
+    The carrier has about 0.9 D / sqrt(ratio) dimensions. Of what it leaves, a third goes to knowledge units (as far as
+    `known` units exist), an eighth to the product, and the rest to identity units. A slot has about 3 sqrt(V) units, so
+    that there are some ten pairs of units for every word. These numbers worked well among the few that were tried
+    (docs/results.md) and are not derived.
 
     Parameters
     ----------
@@ -166,6 +171,8 @@ def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=Fals
         How many knowledge units the vocabulary offers.
     amplitudes : bool
         Give every word its own amplitudes, at V r floats.
+    shared : bool
+        One table for all slots; d' is then a power q^n.
 
     Returns
     -------
@@ -181,28 +188,28 @@ def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=Fals
     --------
     >>> plan = plan_general(4000, 192, 10, known=900)
     >>> plan.sizes, plan.floats <= 76800
-    ((8, 8), True)
+    ((8, 7), True)
     """
     floor = 2**order * dimension + 4 * order + amplitudes * vocabulary  # leaves of two numbers, two units a slot, one term
     check_ratio(ratio, vocabulary * dimension / floor, f"the default form of order {order}")
     budget = vocabulary * dimension / ratio
     inner = inner_dimension(dimension, ratio, order, budget, floor - 2**order * dimension)
-    sizes = leaf_sizes(inner, order)
+    sizes = (floor_root(inner, order),) * order if shared else leaf_sizes(inner, order)
+    plan = Plan(vocabulary, dimension, sizes, 1, 1, carrier=True, amplitudes=amplitudes, bag=True, shared=shared)
+    inner, widths = plan.inner, plan.widths
     left = budget - inner * dimension
-    knowledge = min(known, int(left / 4 / inner))
-    rank = 1
+    knowledge = min(known, int(KNOWLEDGE * left / inner))
+    rank = max(1, round(PRODUCT * left / (3 * sqrt(vocabulary) * widths)))
     if amplitudes:
         rank = max(1, int(left / 4 / vocabulary))
         left -= rank * vocabulary
-    else:
-        rank = max(1, round(left / 3 / (BACKOFF * sum(sizes))))
-    slot_units = min(vocabulary, max(2, int(left / 3 / (rank * sum(sizes)))))
-    left -= rank * slot_units * sum(sizes)
+    slot_units = min(vocabulary, max(2, int(PRODUCT * left / (rank * widths))))
+    left -= rank * slot_units * widths
     knowledge = max(0, min(knowledge, int(left / inner)))
     identity = min(vocabulary, int(left / inner) - knowledge)
     left -= inner * (identity + knowledge)
-    slot_units = min(vocabulary, slot_units + int(left / (rank * sum(sizes))))  # less than one unit a slot stays unused
-    return Plan(vocabulary, dimension, sizes, rank, slot_units, identity, knowledge, True, amplitudes, bag=True)
+    slot_units = min(vocabulary, slot_units + int(left / (rank * widths)))  # less than one unit a slot stays unused
+    return replace(plan, rank=rank, slot_units=slot_units, identity=identity, knowledge=knowledge)
 
 
 def plan_product(vocabulary, dimension, ratio, order=3, known=0):
@@ -234,21 +241,33 @@ def plan_product(vocabulary, dimension, ratio, order=3, known=0):
 
 
 def inner_dimension(dimension, ratio, order, budget, rest):
-    """d' of the carrier: near 1.05 D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
+    """d' of the carrier: near 0.9 D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
 
-    `rest` floats stay free for everything else. The rule goes through the best of the few widths tried at 10x and at 40x (ours).
+    `rest` floats stay free for everything else.
 
     Examples
     --------
     >>> inner_dimension(192, 10, 2, 76800, 100), inner_dimension(192, 40, 2, 19200, 100)
-    (64, 32)
+    (56, 24)
     """
-    wanted = min(dimension, 1.05 * dimension / sqrt(ratio))
+    wanted = min(dimension, WIDTH * dimension / sqrt(ratio))
     inner = max(2**order, 8 * round(wanted / 8) if wanted >= 12 else int(wanted))
     fits = lambda d: d * dimension <= min(0.4 * budget, budget - rest) and min(leaf_sizes(d, order)) > 1
     while inner > 2**order and not fits(inner):
         inner -= 1
     return inner
+
+
+def floor_root(number, order):
+    """The largest q with q^n <= number.
+
+    Examples
+    --------
+    >>> floor_root(64, 2), floor_root(63, 2), floor_root(64, 3)
+    (8, 7, 4)
+    """
+    q = round(number ** (1 / order))
+    return q if q**order <= number else q - 1
 
 
 def check_ratio(ratio, largest, form):

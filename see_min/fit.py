@@ -61,7 +61,8 @@ def random_encoding(units, plan, seed, carrier=None):
     """
     rng = np.random.default_rng(seed)
     scale = plan.rank ** (-0.5 / len(plan.sizes))  # a sum of r products of n leaves then has variance 1
-    tables = [scale * rng.standard_normal((plan.slot_units, plan.rank, q)) for q in plan.sizes]  # (U, r, q_j)
+    draw = lambda q: scale * rng.standard_normal((plan.slot_units, plan.rank, q))  # (U, r, q_j)
+    tables = [draw(plan.sizes[0])] * len(plan.sizes) if plan.shared else [draw(q) for q in plan.sizes]
     amplitudes = 1 + 0.5 * rng.standard_normal((len(units.index), plan.rank)) if plan.amplitudes else None
     vectors = None if units.bag is None else np.zeros((len(units.bag_names), plan.inner))
     return SememeEncoding(tables, units.index.copy(), amplitudes, carrier, units.bag, vectors)
@@ -76,7 +77,7 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
         E0.
     encoding : SememeEncoding
         The start, scaled for a matrix whose entries have variance 1 (`random_encoding`); it is not changed.
-        Tables must not be shared between slots, or the problem is not linear. A carrier must have orthonormal rows.
+        Its slots have a table each, or all have the same. A carrier must have orthonormal rows.
     weights : array (V,), optional
         f_w, ones when left out.
     units : Units, optional
@@ -95,7 +96,7 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     Raises
     ------
     ShapeError
-        If matrix, weights and encoding do not have the same V and D, or slots share a table.
+        If matrix, weights and encoding do not have the same V and D, or some slots share a table and others do not.
     DataError
         If the matrix has NaN or infinity, a weight or the ridge is below 0, or the carrier is not orthonormal.
 

@@ -57,8 +57,8 @@ def table(report):
     teacher = teacher_row(lines)
     heads = [f"{head} ({teacher['metric']})" if head == "after fit" else head for head in COLUMNS]
     text = [f"Command: `{' '.join(str(report['task']['command']).split())}`", ""]
-    text += [_cells(heads), _cells(["---"] + ["---:"] * (len(COLUMNS) - 1))]
-    text += [_cells(_line(stages, teacher)) for stages in lines.values()]
+    text += [cells(heads), cells(["---"] + ["---:"] * (len(COLUMNS) - 1))]
+    text += [cells(_line(stages, teacher)) for stages in lines.values()]
     text += ["", _note(teacher, any(method == "dense" and "stage2" in stages for (method, _), stages in lines.items())), ""]
     ratios = dict.fromkeys(ratio for method, ratio in lines if method != "dense")  # a set that keeps the order
     text += [f"- {sentence(lines, ratio)}" for ratio in ratios]
@@ -68,8 +68,8 @@ def table(report):
     return "\n".join(text) + "\n"
 
 
-def _cells(cells):
-    return f"| {' | '.join(cells)} |"
+def cells(values):
+    return f"| {' | '.join(values)} |"
 
 
 def _line(stages, teacher):
@@ -138,15 +138,15 @@ def seeds_table(reports):
     Source: ours.
     """
     text = ["Commands:", *(f"- `{report['task']['command']}`" for report in reports), ""]
-    text += [_cells(["method, ratio", "perplexity: mean (lowest to highest)", "rare words: mean", "behind see: mean (range)"]),
-             _cells(["---", "---:", "---:", "---:"])]
+    text += [cells(["method, ratio", "perplexity: mean (lowest to highest)", "rare words: mean", "behind see: mean (range)"]),
+             cells(["---", "---:", "---:", "---:"])]
     for (method, ratio), runs in over_seeds(reports).items():
         value, behind = runs["value"], 100 * runs["behind"]
         spread = f"{_number(value.mean())} ({_number(value.min())} to {_number(value.max())})"
         gap = f"{behind.mean():+.1f} % ({behind.min():+.1f} to {behind.max():+.1f})"
         gap = "–" if method in ("dense", "see") else gap
         rare = None if np.isnan(runs["rare_value"]).any() else float(runs["rare_value"].mean())
-        text.append(_cells(["dense" if method == "dense" else f"{method}, {ratio:g}", spread, _number(rare), gap]))
+        text.append(cells(["dense" if method == "dense" else f"{method}, {ratio:g}", spread, _number(rare), gap]))
     return "\n".join(text) + "\n"
 
 
@@ -207,13 +207,13 @@ def _panel(axis, lines, key, title):
         points = sorted((row["embedding_bytes"] / unit, row[key]) for row in own)
         axis.plot([x for x, _ in points], [y for _, y in points], color=colour, marker=marker, ls=dashes, label=method,
                   lw=1.9, ms=7.5, mec="white", mew=0.8, zorder=4 if method == "see" else 3)
-    _scales(axis, [row["embedding_bytes"] / unit for row in rows] or [dense], dense)
+    scales(axis, [row["embedding_bytes"] / unit for row in rows] or [dense], dense)
     axis.set_title(f"{title} (less is better)", loc="left", fontsize=11)
     axis.set_xlabel(f"embedding, indices included ({name})")
     axis.set_ylabel(f"{teacher['metric']} {STAGES[stage]}")
 
 
-def _scales(axis, sizes, dense):
+def scales(axis, sizes, dense):
     """Logarithmic size below, the share of the dense bytes above, plain numbers as ticks, a light grid."""
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -259,12 +259,25 @@ def write_report(report, directory):
     Source: ours.
     """
     directory, markdown = Path(directory), table(report)
+    text = as_json(report)
+    return (write_atomic(directory / "report.json", text), write_atomic(directory / "report.md", markdown),
+            figure(report, directory / "report.png"))
+
+
+def as_json(report):
+    """A report as JSON text; numbers of numpy are welcome.
+
+    Raises
+    ------
+    DataError
+        If JSON cannot hold a value (NaN, infinity, an object).
+
+    Source: ours.
+    """
     try:
-        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False, default=_plain)
+        return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False, default=_plain) + "\n"
     except (TypeError, ValueError) as error:
         raise DataError(f"report: expected finite numbers and text that JSON can hold, got {error}") from error
-    return (write_atomic(directory / "report.json", text + "\n"), write_atomic(directory / "report.md", markdown),
-            figure(report, directory / "report.png"))
 
 
 def _plain(value):

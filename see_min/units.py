@@ -65,45 +65,6 @@ def annotate(words, lexicon, segments):
     return [Annotation(tuple(map(tuple, lexicon.senses(word))), tuple(parts)) for word, parts in zip(words, segments)]
 
 
-def shuffled(annotations, seed):
-    """A control: the same annotations, dealt to other words. Words without any stay without.
-
-    Examples
-    --------
-    >>> a, b, none = Annotation(morphemes=("a",)), Annotation(morphemes=("b",)), Annotation()
-    >>> sorted(x.morphemes for x in shuffled([a, none, b], seed=0))
-    [(), ('a',), ('b',)]
-    """
-    known = [w for w, annotation in enumerate(annotations) if annotation.units]
-    dealt = np.random.default_rng(seed).permutation(known)
-    out = list(annotations)
-    for target, source in zip(known, dealt):
-        out[target] = annotations[source]
-    return out
-
-
-def hashed(words, annotations, buckets):
-    """A control: as many units a word as before, but their names are hashes of the word: no knowledge at all.
-
-    All names are of one kind, so that there are `buckets` different ones at most.
-
-    Examples
-    --------
-    >>> hashed(["add"], [Annotation(morphemes=("add", "ed"))], 9)[0].units
-    ('s:1', 's:6')
-    """
-    out = []
-    for word, annotation in zip(words, annotations):
-        numbers = []
-        for i in range(len(annotation.units)):
-            number = bucket(f"{word} {i}", buckets)
-            while number in numbers and len(numbers) < buckets:  # a word does not have one unit twice
-                number = (number + 1) % buckets
-            numbers.append(number)
-        out.append(Annotation(senses=(tuple(map(str, numbers)),)) if numbers else Annotation())
-    return out
-
-
 def bucket(text, buckets):
     """A number from 0 to buckets - 1, the same on every machine.
 
@@ -115,8 +76,14 @@ def bucket(text, buckets):
 
 
 def morpheme_units(morphemes):
-    """Unit names of a word's morphemes: a stem and an affix of the same letters are different units."""
-    return [f"+{name}" if i else f"m:{name}" for i, name in enumerate(morphemes)]
+    """Unit names of a word's morphemes: a stem and an affix of the same letters are different units; "" is no stem.
+
+    Examples
+    --------
+    >>> morpheme_units(("play", "ing")), morpheme_units(("", "ing"))
+    (['m:play', '+ing'], ['+ing'])
+    """
+    return [f"+{name}" if i else f"m:{name}" for i, name in enumerate(morphemes) if name]
 
 
 def shared_units(annotations):
@@ -128,8 +95,9 @@ def shared_units(annotations):
 def additive(words, annotations, plan):
     """The default (ours): knowledge, identity and rarity units in the bag, every slot of the product a free back-off unit.
 
-    A word without an identity unit has the rarity unit of its rank instead, one for each doubling: what words of one
-    frequency have in common need not be learned by each.
+    A frequent word has an identity unit and no other in the bag. The others have the sememes of all their senses, their
+    morphemes, and the rarity unit of their rank, one for each doubling: what words of one frequency have in common
+    need not be learned by each.
     """
     n, U = len(plan.sizes), plan.slot_units
     index = np.array([[bucket(f"{word} {j}", U) for j in range(n)] for word in words])  # (V, n)
@@ -137,14 +105,15 @@ def additive(words, annotations, plan):
     if not plan.bag:
         return units
     rare = [f"#{2**k}" for k in range(len(words).bit_length())]  # ranks 2^k .. 2^(k+1) - 1, counted from 1
-    identity = [f"={word}" for word in words[: max(0, plan.identity - len(rare))]]
-    names = identity + shared_units(annotations)[: plan.knowledge] + rare
-    number = {name: i for i, name in enumerate(names[: plan.identity + plan.knowledge])}
+    total = plan.identity + plan.knowledge
+    known = shared_units(annotations[max(0, plan.identity - len(rare)) :])[: plan.knowledge]
+    identity = [f"={word}" for word in words[: max(0, total - len(known) - len(rare))]]  # what knowledge does not need, too
+    number = {name: i for i, name in enumerate((identity + known + rare)[:total])}
     lists = []
     for rank, (word, annotation) in enumerate(zip(words, annotations), start=1):
         owns = f"={word}" in number
         own = f"={word}" if owns else f"#{2 ** (rank.bit_length() - 1)}"
-        further = () if owns and plan.owned else annotation.units
+        further = () if owns else annotation.units  # what a word owns outright leaves nothing to share
         lists.append([number[name] for name in (own, *further) if name in number])
     units.bag, units.bag_names = padded(lists), tuple(number)
     return units
@@ -175,6 +144,26 @@ def senses(words, annotations, plan):
         stem, affixes = morpheme_units(annotation.morphemes)[:1], morpheme_units(annotation.morphemes)[1:]
         pools.append([stem + [f"s:{name}" for name in sense] + affixes for sense in annotation.senses or ((),)])
     return fill(words, pools, plan)
+
+
+def terms(words, annotations, plan):
+    """Knowledge terms and identity terms: in each of the first r/2 terms only slot 1 varies, and holds one unit that is known.
+
+    The other slots of such a term hold one anchor unit for all words. The further terms, and slot 1 where no unit
+    is left, have back-off units that a fit may re-deal.
+    """
+    n, r, U = len(plan.sizes), plan.rank, plan.slot_units - 1  # the last unit is the anchor
+    known = {name: i for i, name in enumerate(shared_units(annotations)[: plan.knowledge])}
+    low = [len(known)] + [0] * (n - 1)
+    deal = lambda word, k: [low[j] + bucket(f"{word} {k} {j}", U - low[j]) for j in range(n)]
+    index = np.array([[deal(word, k) for k in range(r)] for word in words])  # (V, r, n)
+    free, half = np.ones_like(index, dtype=bool), (r + 1) // 2
+    index[:, :half, 1:], free[:, :half, 1:] = U, False
+    for w, annotation in enumerate(annotations):
+        units = [known[name] for name in annotation.units if name in known][:half]
+        index[w, : len(units), 0], free[w, : len(units), 0] = units, False
+    names = [[*known] * (j == 0) + [f"~{u}" for u in range(U - low[j])] + ["anchor"] for j in range(n)]
+    return Units(index, free, [(first, U) for first in low], names)
 
 
 def fill(words, pools, plan):
@@ -212,8 +201,9 @@ def fill(words, pools, plan):
     return Units(squeeze(index), squeeze(free), backoffs, names)
 
 
-GENERAL = {"additive": additive, "amplitudes": additive, "backoff": backoff, "undealt": undealt}  # for plan_general
-POLICIES = {**GENERAL, "morphemes": morphemes, "senses": senses}  # the last two put all units in the slots: plan_product
+# for plan_general, which knows "amplitudes" and "shared" (one table for all slots) from the default
+GENERAL = {"additive": additive, "amplitudes": additive, "shared": additive, "backoff": backoff, "undealt": undealt}
+POLICIES = {**GENERAL, "morphemes": morphemes, "senses": senses, "terms": terms}  # the last put all units in slots: plan_product
 
 
 def assign(words, annotations, plan, policy="additive"):

@@ -1,6 +1,7 @@
 """Counting: formulas against built encodings, saved files and slow loops; plans against their budgets."""
 
 import itertools
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -131,10 +132,10 @@ def test_the_count_of_morphte_is_its_leaves_and_its_index_entries():
     """D30: 195,272 = r |M| q + 3 V for V = 8,848 words on |M| = 3,013 morphemes; the table stands in all three slots."""
     table = np.zeros((3013, 7, 8))
     encoding = SememeEncoding([table, table, table], np.zeros((8848, 3), dtype=int))
-    plan = Plan(8848, 512, (8, 8, 8), 7, 3013)
-    assert plan.shared_floats == encoding.floats == 168_728
-    assert plan.shared_floats + encoding.index.size == 195_272
-    assert plan.floats == 3 * plan.shared_floats  # control: tables of their own cost three times that
+    plan = Plan(8848, 512, (8, 8, 8), 7, 3013, shared=True)
+    assert plan.floats == encoding.floats == 168_728
+    assert plan.floats + encoding.index.size == 195_272
+    assert replace(plan, shared=False).floats == 3 * plan.floats  # control: tables of their own cost three times that
 
 
 class Counter:

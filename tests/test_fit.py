@@ -1,5 +1,7 @@
 """Alternating least squares: every step against a dense oracle, the history, the corners that have a known optimum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from real_size_fit import random_matrix, real_size_fit
@@ -309,6 +311,50 @@ def test_the_error_beyond_the_carrier_is_a_constant_of_the_history(bag):
     np.testing.assert_allclose(history[-1], beyond + inside, rtol=1e-9)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+@pytest.mark.parametrize("redeal", [False, True])
+def test_one_table_for_all_slots_stays_one_and_never_raises_the_objective(ridge, redeal):
+    """D35: and the objective that is recorded is the one computed from scratch, the table counted once."""
+    rng = np.random.default_rng(5)
+    table, index = rng.standard_normal((U, R, 3)), rng.integers(0, U, (V, 2))
+    matrix, weights = rng.standard_normal((V, 9)), rng.uniform(0.1, 2, V)
+    free = Units(index, np.ones_like(index, bool), [(0, U)] * 2, [[]] * 2)
+    result, history = fit(matrix, SememeEncoding([table, table], index), weights, free if redeal else None, 8, ridge)
+    assert result.tables[0] is result.tables[1] and result.floats == table.size
+    assert len(history) == 8 and (np.diff(history) <= 1e-12).all() and history[-1] < 0.9 * history[0]
+    scale = np.sqrt((matrix**2).mean())
+    norm = weights @ (matrix**2).sum(1)
+    rows = np.array([sum(np.kron(result.tables[0][a, k], result.tables[0][b, k]) for k in range(R)) for a, b in result.index])
+    penalty = ridge * (result.tables[0] ** 2).sum() / scale  # leaves carry the square root of the scale
+    np.testing.assert_allclose(history[-1], weights @ ((matrix - rows) ** 2).sum(1) / norm + penalty * scale**2 / norm, rtol=1e-9)
+
+
+def test_a_word_with_a_vector_of_its_own_is_exact_and_pulls_at_nothing_else():
+    """D34: the other parts are those of a fit to the remaining words, with their mean weight brought to that of all."""
+    matrix, weights, start, units = problem(2, inner=True, bag=True)
+    bag = np.full((V, 2), -1)
+    bag[:, 0] = [0, 1] + [2 + w % 3 for w in range(V - 2)]  # units 0 and 1 have one word each
+    start = replace(start, bag=bag, bag_vectors=np.zeros((5, start.inner)))
+    result, history = fit(matrix, start, weights, units, sweeps=4)
+    np.testing.assert_allclose(result.rows([0, 1]), matrix[:2] @ start.carrier.T @ start.carrier, atol=1e-12)
+    alone = weights[2:] * weights.mean() / weights[2:].mean()
+    part = replace(start, index=start.index[2:], bag=bag[2:])
+    some = replace(units, index=units.index[2:], free=units.free[2:])
+    expected, other = fit(matrix[2:], part, alone, some, sweeps=4)
+    np.testing.assert_allclose(result.rows(np.arange(2, V)), expected.rows(np.arange(V - 2)), atol=1e-12)
+    np.testing.assert_allclose(history, other, rtol=1e-12)
+    pulled, _ = fit(matrix * np.r_[9, 9, np.ones(V - 2)][:, None], start, weights, units, sweeps=4)
+    np.testing.assert_allclose(pulled.rows([5, 6]), result.rows([5, 6]), atol=1e-12)
+
+
+def test_words_that_all_own_vectors_leave_nothing_to_fit():
+    matrix, weights, start, units = problem(2, inner=True, bag=True)
+    start = replace(start, bag=np.arange(V)[:, None], bag_vectors=np.zeros((V, start.inner)))
+    result, history = fit(matrix, start, weights, units)
+    assert history == [0.0]
+    np.testing.assert_allclose(result.rows(np.arange(V)), matrix @ start.carrier.T @ start.carrier, atol=1e-12)
+
+
 def test_an_exactly_representable_matrix_is_recovered_and_its_shuffled_entries_are_not():
     """D25: order 2, two terms, 61 words on 7 units a slot, a start 10 % away from the truth."""
     rng = np.random.default_rng(3)
@@ -396,9 +442,9 @@ def test_what_does_not_fit_together_is_refused():
     start.carrier = 2 * start.carrier
     with pytest.raises(DataError, match="encoding.carrier: expected orthonormal rows, got products of rows that are off by 3"):
         fit(matrix, start)
-    table = np.ones((U, R, 2))
-    with pytest.raises(ShapeError, match="expected a table of its own for each of 2 slots, got shared tables"):
-        fit(np.ones((V, 4)), SememeEncoding([table, table], start.index))
+    table, index = np.ones((U, R, 2)), np.zeros((V, 3), int)
+    with pytest.raises(ShapeError, match="expected one table for all 3 slots or one for each, got some shared"):
+        fit(np.ones((V, 8)), SememeEncoding([table, table, table.copy()], index))
 
 
 def test_a_matrix_of_real_size_is_fitted_without_a_rise():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 
 from see_min.budget import Plan
 from see_min.checks import DataError
+from see_min.controls import hashed, shuffled
 from see_min.encoding import SememeEncoding
 from see_min.lexicon import Lexicon
-from see_min.units import GENERAL, POLICIES, Annotation, annotate, assign, bucket, hashed, shared_units, shuffled
+from see_min.units import GENERAL, POLICIES, Annotation, annotate, assign, bucket, shared_units
 
 ROOT = Path(__file__).parents[1]
 STEMS = ["tele", "auto", "gram", "graph", "phon"]
@@ -27,7 +29,7 @@ NOTES = [  # every fifth word without annotation, some with two senses, some wit
 ]
 SLOTS = Plan(300, 30, (2, 3, 5), 3, 97, identity=20, knowledge=30)
 BAG = Plan(300, 30, (2, 3, 5), 3, 97, identity=40, knowledge=15, carrier=True, bag=True)
-FILLED = [(name, BAG if name in GENERAL else SLOTS) for name in POLICIES] + [("backoff", SLOTS)]
+FILLED = [(name, BAG if name in GENERAL else SLOTS) for name in POLICIES if name != "terms"] + [("backoff", SLOTS)]
 CODE = """
 import hashlib, json, sys
 sys.path.insert(0, "tests")
@@ -54,7 +56,7 @@ def test_units_do_not_depend_on_the_hash_seed_of_the_process(hash_seed):
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == fingerprint()
-    assert len(set(fingerprint().values())) == len(FILLED) + 1  # two controls more, and 'amplitudes' deals as 'additive' does
+    assert len(set(fingerprint().values())) == len(FILLED)  # two controls more; 'amplitudes' and 'shared' deal as 'additive'
 
 
 @pytest.mark.parametrize("slot_units", [61, 64, 192, 256])
@@ -164,8 +166,7 @@ def test_units_are_as_many_as_planned_and_free_entries_are_back_off(policy, plan
         assert np.array_equal(free, (column >= low) & (policy != "undealt"))
         assert all(name.startswith("~") == (u >= low) for u, name in enumerate(units.names[j]))
     if plan.bag:
-        knowledge = 0 if policy == "backoff" else plan.knowledge
-        assert len(units.bag_names) == len(set(units.bag_names)) == plan.identity + knowledge
+        assert len(units.bag_names) == len(set(units.bag_names)) == plan.identity + plan.knowledge
         assert units.bag.max() < len(units.bag_names)
 
 
@@ -187,8 +188,10 @@ def test_identity_units_in_the_bag_belong_to_one_word_and_others_share_the_unit_
     for rank, (word, bag) in enumerate(zip(WORDS, bags), start=1):
         own = f"={word}" if rank <= 31 else f"#{2 ** (len(bin(rank)) - 3)}"
         assert [name for name in bag if name[0] in "=#"] == [own]
-    kept = set(shared_units(NOTES)[:15])
-    assert [[n for n in bag if n[0] not in "=#"] for bag in bags] == [[n for n in note.units if n in kept] for note in NOTES]
+    kept = set(shared_units(NOTES[31:])[:15])
+    known = [[n for n in bag if n[0] not in "=#"] for bag in bags]
+    assert known[31:] == [[n for n in note.units if n in kept] for note in NOTES[31:]]
+    assert known[:31] == [[]] * 31  # what a word owns outright leaves nothing to share
 
 
 def test_morphemes_stand_in_the_slot_of_their_place_and_in_every_term():
@@ -205,6 +208,26 @@ def test_senses_take_turns_as_terms():
     names = [[units.names[j][units.index[0, k, j]] for j in range(4)] for k in range(3)]
     assert names[0] == names[2] == ["m:bank", "s:bank", "s:money", "+s"]
     assert names[1][:3] == ["m:bank", "s:river", "+s"] and names[1][3].startswith("~")
+
+
+def test_what_knowledge_does_not_need_goes_to_identity_units():
+    plan = replace(BAG, knowledge=200)
+    units = assign(WORDS, NOTES, plan, "additive")
+    known = [name for name in units.bag_names if name[0] not in "=#"]
+    assert 0 < len(known) < 200 and len(units.bag_names) == plan.identity + 200
+    assert sum(name[0] == "=" for name in units.bag_names) == plan.identity + 200 - len(known) - 9
+
+
+def test_in_knowledge_terms_the_first_slot_alone_varies():
+    notes = [Annotation((("a", "b", "c"),)), Annotation((("b", "a"),)), Annotation()]
+    units = assign(["x", "y", "z"], notes, Plan(3, 8, (2, 2, 2), 5, 12, knowledge=9), "terms")
+    name = lambda w, k, j: units.names[j][units.index[w, k, j]]
+    assert units.index.shape == (3, 5, 3) and all(len(names) == 12 for names in units.names)
+    assert [name(0, k, 0) for k in range(3)][:2] == ["s:a", "s:b"] and name(0, 2, 0).startswith("~")  # "c" has one word alone
+    assert [name(1, k, 0) for k in range(2)] == ["s:b", "s:a"]
+    assert {name(w, k, j) for w in range(3) for k in range(3) for j in (1, 2)} == {"anchor"}
+    assert all(name(w, k, j).startswith("~") for w in range(3) for k in (3, 4) for j in range(3))
+    assert np.array_equal(units.free, np.vectorize(lambda w, k, j: name(w, k, j).startswith("~"))(*np.indices((3, 5, 3))))
 
 
 def test_undealt_slots_are_those_of_the_default_policy_and_stay():

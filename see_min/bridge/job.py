@@ -21,13 +21,14 @@ from see_min.bridge.models import GPTConfig, TinyGPT
 from see_min.bridge.swap import swap_embedding
 from see_min.budget import low_rank, plan_general, plan_product
 from see_min.checks import DataError, check_at_least
+from see_min.controls import hashed, shuffled
 from see_min.corpus import PACKAGES, batches, build_corpus, default_documents, file_documents
 from see_min.files import write_atomic
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
 from see_min.lexicon_files import load_lexicon
 from see_min.morphemes import segment
 from see_min.results import environment
-from see_min.units import GENERAL, annotate, assign, check_policy, hashed, shared_units, shuffled
+from see_min.units import GENERAL, annotate, assign, check_policy, shared_units
 
 STUDENTS = ("see", "see-paper", "svd", "hashed", "shuffled")
 
@@ -128,7 +129,7 @@ class Run:
                 if method == "svd":
                     plan = low_rank(V, job.dimension, ratio)
                 elif policy in GENERAL and method != "see-paper":
-                    plan = plan_general(V, job.dimension, ratio, job.order, known, amplitudes=policy == "amplitudes")
+                    plan = plan_general(V, job.dimension, ratio, job.order, known, policy == "amplitudes", policy == "shared")
                 else:
                     plan = plan_product(V, job.dimension, ratio, job.paper_order, known)
                 self.plans[method, ratio] = plan, policy

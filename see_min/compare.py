@@ -1,0 +1,200 @@
+"""Compare methods on one embedding matrix: SEE, its controls, low-rank factors and product quantization at equal budgets.
+
+SEE, its controls and the factors keep 1/ratio of the floats. Product quantization keeps few floats and many codes, so it is
+given 1/ratio of the *bytes*, codes included. Every row of the result says both.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from see_min.budget import low_rank, plan_general, plan_product
+from see_min.checks import DataError
+from see_min.controls import hashed, shuffled
+from see_min.encoding import SememeEncoding
+from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
+from see_min.related.product_quantization import parts_for, product_quantize
+from see_min.similarity import mean_cosine, word_similarity
+from see_min.units import GENERAL, POLICIES, assign, check_policy, shared_units
+from see_min.vocabulary import Vocabulary
+
+CONTROLS = ("shuffled", "hashed")
+FIXED = ("svd", "weighted-svd", "pq")  # the same for every seed but for the start of k-means
+METHODS = ("see", "backoff", *CONTROLS, *FIXED)  # what is compared when nothing is said
+CARRIER_POWER, FIT_POWER = 1.0, 0.3  # of the counts: the carrier serves tokens, the fit the rare words that own no vector
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is compared.
+
+    Attributes
+    ----------
+    matrix : array (V, D)
+        E0, rows by falling count.
+    vocabulary : Vocabulary
+        Of the same rows.
+    policy : str
+        Of `see` and its controls.
+    order : int or None
+        None: 2 in the default form, 3 in the papers'.
+    sweeps : int
+    progress : callable(method), optional
+        Called after each sweep of a fit.
+    """
+
+    matrix: np.ndarray
+    vocabulary: Vocabulary
+    policy: str = "additive"
+    order: int | None = None
+    sweeps: int = 6
+    progress: object = None
+
+
+def by_frequency(matrix, vocabulary):
+    """(matrix, vocabulary, order) with the rows by falling count; `order` holds the original row numbers."""
+    order = np.argsort(-vocabulary.counts, kind="stable")
+    return matrix[order], vocabulary.take(order), order
+
+
+def approximate(task, method, ratio, seed=0):
+    """The matrix by one method at one ratio.
+
+    Returns
+    -------
+    object with rows(ids), floats and index_bytes
+        A SememeEncoding, or a ProductQuantization.
+
+    Raises
+    ------
+    DataError
+        If the ratio is beyond the reach of the method.
+
+    Source: see each method; weighting and defaults are ours.
+    """
+    E0, counts, plan = task.matrix, task.vocabulary.counts, plan_of(task, method, ratio)
+    if method == "pq":
+        return product_quantize(E0, *plan, frequency_weights(counts, FIT_POWER), seed)
+    if method in ("svd", "weighted-svd"):
+        return low_rank_encoding(E0, np.ones(len(E0)) if method == "svd" else frequency_weights(counts, CARRIER_POWER), plan)
+    units = units_of(task, method, plan, seed)
+    P = carrier(E0, frequency_weights(counts, CARRIER_POWER), plan.inner) if plan.carrier else None
+    progress = None if task.progress is None else lambda sweep, error: task.progress(method)
+    start = random_encoding(units, plan, seed, P)
+    return fit(E0, start, frequency_weights(counts, FIT_POWER), units, task.sweeps, progress=progress)[0]
+
+
+def plan_of(task, method, ratio):
+    """What the method keeps at a ratio: a Plan, or the rank of factors, or the (parts, units) of product quantization.
+
+    Raises
+    ------
+    DataError
+        If the ratio is beyond the reach of the method.
+    """
+    V, D = task.matrix.shape
+    if method == "pq":
+        return parts_for(V, D, ratio)
+    if method in ("svd", "weighted-svd"):
+        return low_rank(V, D, ratio)
+    policy = task.policy if method in ("see", *CONTROLS) else method
+    known = 0 if policy == "backoff" else len(shared_units(task.vocabulary.annotations))
+    if policy in GENERAL:
+        return plan_general(V, D, ratio, task.order or 2, known, policy == "amplitudes", policy == "shared")
+    return plan_product(V, D, ratio, task.order or 3, known)
+
+
+def units_of(task, method, plan, seed=0):
+    """Units of the words by `see`, a control of it, or a policy by its name."""
+    words, notes = task.vocabulary.names, task.vocabulary.annotations
+    if method == "shuffled":
+        notes = shuffled(notes, seed)
+    if method == "hashed":
+        notes = hashed(words, notes, plan.knowledge)
+    return assign(words, notes, plan, task.policy if method in ("see", *CONTROLS) else method)
+
+
+def check_methods(methods, policy="additive"):
+    """The methods, each once, if all are known.
+
+    Raises
+    ------
+    DataError
+        If one is not, or the policy of `see` is not; the text lists those that are.
+
+    Examples
+    --------
+    >>> check_methods(["see", "pq", "see"])
+    ('see', 'pq')
+    """
+    check_policy(policy)
+    for method in methods:
+        if method not in (*METHODS, *POLICIES):
+            raise DataError(f"method: expected one of {', '.join(dict.fromkeys((*METHODS, *POLICIES)))}, got {method!r}")
+    return tuple(dict.fromkeys(methods))
+
+
+def measure(task, approximation, benchmarks, sentences=None):
+    """Numbers of one approximation, None standing for the dense matrix.
+
+    Parameters
+    ----------
+    task : Task
+    approximation : object with rows(ids), floats and index_bytes, or None
+    benchmarks : dict of str to list of (word, word, score)
+    sentences : callable(matrix) -> float, optional
+        A score of the whole matrix in its model.
+
+    Returns
+    -------
+    dict
+        floats, bytes; error (relative squared error), weighted_error (by the square root of the counts), cosine (mean over
+        words), scores {name: Spearman}, rare_scores (pairs with a word of the rarer half of the known words), pairs.
+    """
+    E0, vocabulary = task.matrix, task.vocabulary
+    exact = approximation is None
+    approximation = SememeEncoding([E0[:, None, :]], np.arange(len(E0))[:, None]) if exact else approximation
+    numbers = vocabulary.numbers
+    rare = set(sorted(numbers.values())[len(numbers) // 2 :])  # rows are by falling count
+    found = {name: word_similarity(approximation.rows, numbers, pairs, rare) for name, pairs in benchmarks.items()}
+    scores = {name: one["spearman"] for name, one in found.items()}
+    if sentences is not None:
+        scores["STS"] = sentences(approximation.rows(np.arange(len(E0))))
+    index_bytes = 0 if exact else approximation.index_bytes
+    return {
+        "floats": int(approximation.floats), "bytes": int(4 * approximation.floats + index_bytes),
+        "error": relative_error(E0, approximation),
+        "weighted_error": relative_error(E0, approximation, frequency_weights(vocabulary.counts)),
+        "cosine": mean_cosine(E0, approximation.rows),
+        "scores": scores, "rare_scores": {name: one["rare_spearman"] for name, one in found.items()},
+        "pairs": {name: [one["pairs"], one["rare_pairs"]] for name, one in found.items()},
+    }
+
+
+def compare(task, methods, ratios, seeds, benchmarks, sentences=None, say=lambda line: None):
+    """All methods at all ratios: a list of rows, dense first. Ratios that a method cannot reach are refused before any work.
+
+    Methods that draw no random numbers run with the first seed alone.
+
+    Returns
+    -------
+    list of dict
+        As `measure`, with method, ratio, seed and seconds.
+    """
+    for method in methods:
+        for ratio in ratios:
+            plan_of(task, method, ratio)
+    rows = [{"method": "dense", "ratio": 1, "seed": seeds[0], "seconds": 0.0} | measure(task, None, benchmarks, sentences)]
+    for ratio in ratios:
+        for method in methods:
+            for seed in seeds if method not in FIXED else seeds[:1]:
+                start = time.perf_counter()
+                approximation = approximate(task, method, ratio, seed)
+                seconds = time.perf_counter() - start
+                row = {"method": method, "ratio": ratio, "seed": seed, "seconds": seconds}
+                rows.append(row | measure(task, approximation, benchmarks, sentences))
+                scores = [f"{name} {value:.3f}" for name, value in rows[-1]["scores"].items() if value is not None]
+                values = ", ".join([f"weighted error {rows[-1]['weighted_error']:.3f}", *scores])
+                say(f"{method} at {ratio:g}x, seed {seed}: {values} ({seconds:.0f} s)")
+    return rows

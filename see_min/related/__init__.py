@@ -1,0 +1,1 @@
+"""Other methods of the family, one small file each."""
