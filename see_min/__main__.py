@@ -1,6 +1,7 @@
 """`python -m see_min COMMAND`: arguments, one function call a command, exit codes."""
 
 import argparse
+import json
 import shlex
 import sys
 
@@ -232,7 +233,40 @@ def compare(arguments, command):
     print(f"{table(report)}written: {', '.join(map(str, paths))}")
 
 
-COMMANDS = {"compress": compress, "seeds": seeds, "compare": compare, "hownet": hownet, "morphology": morphology}
+def explain(arguments, command):
+    """Print what words are made of, and draw the first."""
+    from see_min.checks import check_at_least
+    from see_min.compare import approximate, plan_of, units_of
+    from see_min.explain import as_json, explain, row_of
+    from see_min.explain_report import plot, text
+    from see_min.inputs import find_source
+    from see_min.morphemes import segment
+    from see_min.units import check_policy
+
+    check_at_least("sweeps", arguments.sweeps, 1)
+    check_policy(arguments.policy)
+    lexicon, words, fitted = _lexicon(arguments.lexicon), list(dict.fromkeys(arguments.words)), {}
+    source = find_source(arguments.matrix, arguments.key, arguments.vocabulary, arguments.model, arguments.job)
+    if source is None:
+        if arguments.plot:
+            raise DataError("plot: expected --matrix FILE, --model NAME or a finished main job, got none of them")
+        print(f"no --matrix, no --model, no main job in {arguments.job}: what is known of the words alone", file=sys.stderr)
+        pieces = dict(zip(words, segment([*words, *lexicon.entries])))
+    else:
+        task, _ = _task(arguments, source, lexicon)
+        plan = plan_of(task, "see", arguments.ratio)
+        fitted = {"task": task, "encoding": approximate(task, "see", arguments.ratio, arguments.seed),
+                  "units": units_of(task, "see", plan, arguments.seed)}
+        rows = {word: row_of(task.vocabulary, word) for word in words}
+        pieces = {word: task.vocabulary.annotations[row].morphemes for word, row in rows.items() if row is not None}
+    found = explain(words, lexicon, pieces, **fitted)
+    print(json.dumps(as_json(found), indent=1, ensure_ascii=False) if arguments.json else text(found))
+    if arguments.plot:
+        print(f"written: {plot(found[0], arguments.plot)}", file=sys.stderr)
+
+
+COMMANDS = {"compress": compress, "seeds": seeds, "compare": compare, "explain": explain, "hownet": hownet,
+            "morphology": morphology}
 
 
 def main(argv=None):

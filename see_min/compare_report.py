@@ -10,7 +10,7 @@ from see_min.files import atomic_path, write_atomic
 from see_min.report import OTHER_STYLES, STYLES, as_json, cells, scales
 
 WITHOUT = ("shuffled", "hashed", "backoff")  # what `see` is set against: false knowledge, random sharing, none
-COLOURS = {"weighted-svd": STYLES["svd"], "svd": OTHER_STYLES[0], "pq": OTHER_STYLES[2], "backoff": OTHER_STYLES[1]}
+COLOURS = {"weighted-svd": STYLES["svd"], "svd": OTHER_STYLES[0], "pq": ("#000000", "p", (0, (3, 3))), "backoff": OTHER_STYLES[1]}
 
 
 def means(rows):
