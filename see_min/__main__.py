@@ -32,7 +32,8 @@ def parser():
     )
     data = job.add_argument_group("data")
     data.add_argument("--corpus", metavar="FILE", help="UTF-8 text (default: the docstrings of installed packages)")
-    data.add_argument("--lexicon", metavar="sample|none|FILE", help="what words mean (default: sample)")
+    data.add_argument("--lexicon", metavar="NAME", help="what words mean: sample (default), none, openhownet, a folder, a file, "
+                      "or several joined by +")
     data.add_argument("--vocabulary", type=int, metavar="V", help="words of the model (default: 4000)")
     method = job.add_argument_group("method")
     method.add_argument("--ratios", type=number, nargs="+", metavar="R", help="dense floats / kept floats (default: 10 40)")
@@ -174,7 +175,7 @@ def morphology(arguments, command):
         name, predicted = arguments.segmentation, read_segmentation(arguments.segmentation, arguments.key)
         predicted = {word: predicted[word] for word in words if word in predicted}
     else:
-        print(f"training Morfessor on {len(words):,} words", file=sys.stderr, flush=True)
+        print(f"training Morfessor on {sum(map(str.isalpha, words)):,} words of letters alone", file=sys.stderr, flush=True)
         name, predicted = "Morfessor", {word: pieces for word, pieces in zip(words, segment(words, arguments.seed)) if pieces}
     scores = boundary_scores(predicted, gold)
     values = [f"{scores[key]:.3f}" for key in ("precision", "recall", "f1", "exact")]

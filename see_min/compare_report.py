@@ -171,7 +171,7 @@ def _panel(axis, rows, value):
     unit, name = (1e6, "MB") if rows[0]["bytes"] >= 1e6 else (1e3, "kB")
     dense = rows[0]["bytes"] / unit
     axis.axhline(value(rows[0]), color="black", ls="--", lw=1.5, label=f"dense, {dense:,.3g} {name}")
-    others = iter(OTHER_STYLES[3:] * len(rows))
+    others = iter(OTHER_STYLES[2:] * len(rows))
     for method in dict.fromkeys(row["method"] for row in rows[1:]):
         colour, marker, dashes = COLOURS.get(method) or STYLES.get(method) or next(others)
         groups = {}
@@ -183,7 +183,7 @@ def _panel(axis, rows, value):
         low, high = ([abs(reach(group[:, 1]) - group[:, 1].mean()) for group in points] for reach in (np.min, np.max))
         axis.errorbar(x, y, [low, high], color=colour, marker=marker, ls=dashes, label=method, lw=1.9, ms=7.5, mec="white",
                       mew=0.8, capsize=2.5, elinewidth=1, zorder=4 if method == "see" else 3)
-    scales(axis, [row["bytes"] / unit for row in rows[1:]] or [dense], dense)
+    scales(axis, [row["bytes"] / unit for row in rows[1:]] or [dense], dense, wide=False)
     axis.set_xlabel(f"embedding, indices included ({name})")
     axis.set_ylabel("Spearman's correlation")
 

@@ -129,9 +129,13 @@ class SememeEncoding:
 
     @property
     def index_bytes(self):
-        """Bytes of the index: the smallest integer type a slot; a bag costs a length byte a word and its entries."""
-        terms = self.index[..., 0].size
-        bytes_ = sum(terms * smallest(len(table)).itemsize for table in self.tables)
+        """Bytes of the index: the smallest integer type a slot; a bag costs a length byte a word and its entries.
+
+        A slot in which every word has its own number costs nothing.
+        """
+        own = np.arange(len(self.index)).reshape(-1, *[1] * (self.index.ndim - 2))  # (V,) or (V, 1)
+        bytes_ = sum(self.index[..., j].size * smallest(len(table)).itemsize for j, table in enumerate(self.tables)
+                     if not (self.index[..., j] == own).all())
         if self.bag is not None:
             bytes_ += len(self.bag) + np.count_nonzero(self.bag >= 0) * smallest(len(self.bag_vectors)).itemsize
         return int(bytes_)
@@ -230,7 +234,7 @@ class SememeEncoding:
             If the file is missing, truncated, or not an encoding.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:  # numpy leaves a damaged file open
                 arrays = {name: stored[name] for name in stored.files}
             if str(arrays.pop("format", "")) != FORMAT:
                 raise DataError(f"no entry format = '{FORMAT}'")

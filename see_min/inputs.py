@@ -127,7 +127,7 @@ def named_lexicon(source):
     """
     lexicon = load_lexicon(source)
     notes = lexicon.skipped
-    return lexicon, f"{len(notes)} notes on what the lexicon lacks, the first: {notes[0]}" if notes else ""
+    return lexicon, f"notes on what the lexicon lacks: {len(notes)}, the first: {notes[0]}" if notes else ""
 
 
 def coverage_line(lexicon: Lexicon, vocabulary):

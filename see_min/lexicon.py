@@ -5,6 +5,7 @@ Lexicons list base forms, in upper or lower case, and several words joined by an
 `see_min.lexicon_files`.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -126,9 +127,10 @@ class Lexicon:
         if word in self.entries:
             return word
         lower = word.lower()
-        joined = [lower.replace(" ", "_"), lower.replace("_", "-"), lower.replace("-", "_"), lower.replace("-", "")]
+        parts = re.split("[ _-]", lower)
+        joined = [joint.join(parts) for joint in ("_", "-", "")] if len(parts) > 1 else []
         irregular = [base for base in (irregular_forms().get(form) for form in (lower, lower.removesuffix("'s"))) if base]
-        once = [base for form in dict.fromkeys((lower, joined[0])) for base in bases(form)]
+        once = [base for form in (lower, *joined[:1]) for base in bases(form)]
         twice = [base for form in once for base in bases(form)]
         return next((self._lower[form] for form in (lower, *joined, *irregular, *once, *twice) if form in self._lower), None)
 

@@ -20,8 +20,9 @@ STYLES = {
     "hashed": ("#009E73", "D", (0, (2, 1.2))),
     "shuffled": ("#CC79A7", "v", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
 }
+# taken in turn by other methods
 OTHER_STYLES = (("#E69F00", "P", (0, (8, 2, 2, 2))), ("#7F7F7F", "X", (0, (1, 2))), ("#000000", "*", (0, (3, 3))),
-                ("#8C564B", "h", (0, (10, 3))))  # taken in turn
+                ("#8C564B", "h", (0, (10, 3))), ("#9467BD", "<", (0, (1, 1))), ("#5F7A1F", ">", (0, (5, 1, 1, 1))))
 
 
 def _number(value):
@@ -213,8 +214,11 @@ def _panel(axis, lines, key, title):
     axis.set_ylabel(f"{teacher['metric']} {STAGES[stage]}")
 
 
-def scales(axis, sizes, dense):
-    """Logarithmic size below, the share of the dense bytes above, plain numbers as ticks, a light grid."""
+def scales(axis, sizes, dense, wide=True):
+    """Logarithmic size below, the share of the dense bytes above, plain numbers as ticks, a light grid.
+
+    With `wide`, values that span a factor of 8 are on a logarithmic scale as well.
+    """
     from matplotlib.ticker import LogLocator, NullLocator
 
     margin = max(1.25, 2.4 / math.sqrt(max(sizes) / min(sizes)))  # the axis spans a factor of 5 at least: two ticks
@@ -228,7 +232,7 @@ def scales(axis, sizes, dense):
     if not heights:
         axis.set_yticks([])
         axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color="#7F7F7F")
-    elif max(heights) > 8 * min(heights):  # one method far off would flatten all others
+    elif wide and max(heights) > 8 * min(heights):  # one method far off would flatten all others
         axis.set_yscale("log")
         scaled.append((axis.yaxis, (1, 2, 5), "{:,g}"))
     for scale, steps, form in scaled:

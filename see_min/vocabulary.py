@@ -1,12 +1,13 @@
 """The rows of an embedding matrix as words: what each token spells, how often it occurs, and what is known of it."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from see_min.checks import DataError, check_at_least
+from see_min.checks import DataError, check_at_least, check_finite
 from see_min.morphemes import segment
 from see_min.segmentation import read_lines
 from see_min.tokens import normalise
@@ -70,11 +71,12 @@ def build_vocabulary(names, lexicon, counts=None, ordered=True, seed=0, cache=No
 
     Source: ours.
     """
+    check_at_least("vocabulary: number of tokens", len(names), 1)
     tokens = normalise(names)
     counts = np.zeros(len(names)) if counts is None else np.asarray(counts, dtype=float)
     if counts.shape != (len(names),):
         raise DataError(f"counts: expected {len(names)} as in the vocabulary, got {counts.shape}")
-    check_at_least("counts", counts.min(), 0)
+    check_at_least("counts", check_finite("counts", counts).min(), 0)
     if not ordered and not counts.any():
         raise DataError("counts: expected a text, counts, or rows in the order of frequency, got none of them")
     counts = expected_counts(tokens, counts) if ordered else counts
@@ -86,8 +88,8 @@ def expected_counts(tokens, counts):
 
         z_w = c / (row of w),   expected_w = (count_w + 1) / (1 + 1 / z_w)
 
-    The mean of a gamma distribution with mean z_w, after count_w occurrences have been seen: a word that the text lacks is not
-    taken to be rarer than its row says, one that the text likes is taken at its count. Tokenizers put single letters and
+    The mean of a gamma distribution with shape 1 and mean z_w, after count_w occurrences have been seen: it lies between z_w and
+    count_w, and the nearer to the count the larger z_w is. Tokenizers put single letters and
     special tokens first whatever their frequency, so rows are counted from the first longer token on, and those
     before it keep their count. c makes the sum of all z that of the counts of these tokens.
 
@@ -135,7 +137,7 @@ def annotate_tokens(tokens, lexicon, seed=0, cache=None, segmentation=None):
     notes = []
     for token, parts in zip(tokens, pieces):
         if token.morpheme.isalpha():
-            parts = ("", token.morpheme)  # no stem
+            parts = ("", token.morpheme) if token.begins is False else (token.morpheme,)  # of "##ing" there is no stem
         senses = lexicon.senses(token.word) if any(letter.isalpha() for letter in token.word) else ()
         notes.append(Annotation(senses, tuple(parts)))
     return notes
@@ -155,8 +157,8 @@ def read_counts(path, names):
     counts, found = np.zeros(len(names)), False
     for number, line in enumerate(read_lines(path), start=1):
         token, tab, value = line.rpartition("\t")
-        if not tab or not value.isdecimal():
-            raise DataError(f"{path}:{number}: expected a token, a tab and a whole number, got {line[:80]!r}")
+        if not tab or not re.fullmatch("[0-9]{1,15}", value):
+            raise DataError(f"{path}:{number}: expected a token, a tab and a whole number below 10^15, got {line[:80]!r}")
         if token in row:
             counts[row[token]] += int(value)
             found = True

