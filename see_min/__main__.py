@@ -204,16 +204,16 @@ def _lexicon(name):
 
 def compare(arguments, command):
     """Compare methods on a matrix, and write the comparison."""
-    from pathlib import Path
-
     from see_min.compare import METHODS, check_methods, compare
     from see_min.compare_report import table, write_comparison
-    from see_min.inputs import find_source
+    from see_min.files import check_writable
+    from see_min.inputs import find_source, named_benchmarks
     from see_min.results import environment
-    from see_min.similarity import read_pairs, read_sentence_pairs
+    from see_min.similarity import read_sentence_pairs
 
     methods = check_methods(arguments.methods or METHODS, arguments.policy)
-    benchmarks = {Path(path).stem: read_pairs(path) for path in arguments.similarity}
+    check_writable(arguments.out)
+    benchmarks = named_benchmarks(arguments.similarity)
     sentence_pairs = None if arguments.sts is None else read_sentence_pairs(arguments.sts)
     lexicon = _lexicon(arguments.lexicon)
     source = find_source(arguments.matrix, arguments.key, arguments.vocabulary, arguments.model)
@@ -244,7 +244,7 @@ def explain(arguments, command):
     from see_min.morphemes import segment
     from see_min.units import check_policy
 
-    check_at_least("sweeps", arguments.sweeps, 1)
+    check_at_least("seed", arguments.seed, 0)
     check_policy(arguments.policy)
     lexicon, words, fitted = _lexicon(arguments.lexicon), list(dict.fromkeys(arguments.words)), {}
     source = find_source(arguments.matrix, arguments.key, arguments.vocabulary, arguments.model, arguments.job)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from see_min.budget import low_rank, plan_general, plan_product
-from see_min.checks import DataError
+from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
 from see_min.encoding import SememeEncoding
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
@@ -42,6 +42,11 @@ class Task:
     sweeps : int
     progress : callable(method), optional
         Called after each sweep of a fit.
+
+    Raises
+    ------
+    DataError
+        If order or sweeps is below 1.
     """
 
     matrix: np.ndarray
@@ -50,6 +55,10 @@ class Task:
     order: int | None = None
     sweeps: int = 6
     progress: object = None
+
+    def __post_init__(self):
+        check_at_least("sweeps", self.sweeps, 1)
+        check_at_least("order", 1 if self.order is None else self.order, 1)
 
 
 def by_frequency(matrix, vocabulary):
@@ -182,6 +191,7 @@ def compare(task, methods, ratios, seeds, benchmarks, sentences=None, say=lambda
     list of dict
         As `measure`, with method, ratio, seed and seconds.
     """
+    check_at_least("seeds", min(seeds), 0)
     for method in methods:
         for ratio in ratios:
             plan_of(task, method, ratio)

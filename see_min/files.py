@@ -53,6 +53,25 @@ def atomic_path(path):
         temporary.unlink(missing_ok=True)  # gone already after a replace
 
 
+def check_writable(directory):
+    """Return the directory as a Path if files can be written to it, or if it is missing and can be made; nothing is changed.
+
+    Long work calls this first, so that its result has a place in the end.
+
+    Raises
+    ------
+    DataError
+        If not.
+
+    Source: ours.
+    """
+    directory = Path(directory)
+    existing = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise DataError(f"out: expected a directory that can be written, got {directory}")
+    return directory
+
+
 def write_atomic(path, data):
     """Write bytes, or text as UTF-8, so that `path` holds either what it held before or all of `data`.
 

@@ -11,6 +11,7 @@ from see_min.lexicon import Lexicon
 from see_min.lexicon_files import load_lexicon
 from see_min.matrices import load_matrix
 from see_min.segmentation import read_segmentation
+from see_min.similarity import read_pairs
 from see_min.tokens import read_vocabulary
 from see_min.vocabulary import build_vocabulary, count_words, read_counts
 
@@ -115,6 +116,23 @@ def build_task(source, lexicon, text=None, counts=None, ordered=True, segmentati
     vocabulary = build_vocabulary(source.names, lexicon, source.counts(text, counts), ordered, seed, segmentation=pieces)
     matrix, vocabulary, rows = by_frequency(source.matrix, vocabulary)
     return Task(matrix, vocabulary, policy, order, sweeps, progress), rows
+
+
+def named_benchmarks(paths):
+    """{name of the file without its ending: pairs} of word-similarity files.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or two have one name.
+    """
+    benchmarks = {}
+    for path in map(Path, paths):
+        name = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+        if name in benchmarks:
+            raise DataError(f"similarity: expected files of different names, got {name} again: {path}")
+        benchmarks[name] = read_pairs(path)
+    return benchmarks
 
 
 def named_lexicon(source):

@@ -166,14 +166,21 @@ def word_similarity(rows, number, pairs, rare=None):
     angles = angles.round(12)  # equal cosines stay equal: rounding errors have no rank
     seldom = np.isin(left, list(rare or ())) | np.isin(right, list(rare or ()))  # (N,)
     return {
-        "spearman": _spearman(angles, scores),
+        "spearman": rank_correlation(angles, scores),
         "pairs": len(known),
-        "rare_spearman": _spearman(angles[seldom], scores[seldom]),
+        "rare_spearman": rank_correlation(angles[seldom], scores[seldom]),
         "rare_pairs": int(seldom.sum()),
     }
 
 
-def _spearman(x, y):
+def rank_correlation(x, y):
+    """Spearman's rank correlation; None where it is not defined: fewer than 3 pairs, or all values of a side equal.
+
+    Examples
+    --------
+    >>> rank_correlation(np.array([1., 2., 9.]), np.array([3., 4., 5.])), rank_correlation(np.array([1., 2.]), np.array([1., 2.]))
+    (1.0, None)
+    """
     if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     from scipy.stats import spearmanr  # a second to import, and this is the only use

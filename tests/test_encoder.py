@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_names_stand_in_the_order_of_the_rows(encoder):
 def test_rows_that_no_token_has_get_names_of_their_own(encoder):
     assert V > len(TOKENS)
     assert len(encoder.names) == len(set(encoder.names)) == V
-    assert encoder.names[len(TOKENS) :] == [f"[unused row {row}]" for row in range(len(TOKENS), V)]
+    assert encoder.names[len(TOKENS) :] == [f"[ROW{row}]" for row in range(len(TOKENS), V)]
 
 
 def test_counts_are_those_of_a_loop_over_lines_and_tokens(encoder, small_batches, tmp_path):
@@ -308,3 +309,16 @@ def test_the_real_model_has_its_30522_rows_and_the_word_the():
     real = SentenceEncoder(REAL)
     assert real.embedding.shape == (30522, 384) and len(real.names) == len(set(real.names)) == 30522
     assert {"the", "##ing", "[CLS]"} <= set(real.names) and real.names[0] == "[PAD]"
+
+
+def test_a_correlation_that_is_not_defined_is_none(encoder):
+    assert encoder.sts([("a", "b", 1.0)]) is None
+    assert encoder.sts([("a", "b", 1.0), ("b", "a", 1.0), ("a", "a", 1.0)]) is None  # one score for all
+
+
+def test_a_tokenizer_with_more_tokens_than_rows_is_refused(folder, tmp_path):
+    small = shutil.copytree(folder, tmp_path / "bert")
+    config = BertConfig(vocab_size=10, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertModel(config).save_pretrained(small)
+    with pytest.raises(DataError, match="expected a row for each of [0-9]+ tokens, got 10 rows"):
+        SentenceEncoder(small)

@@ -126,6 +126,7 @@ def test_slots_are_those_after_the_fit_dealt_units_again(fits):
 
 @pytest.mark.parametrize("case", CASES)
 def test_parts_have_the_norms_cosines_and_shares_of_their_vectors(fits, case):
+    """D38: every part against a dense computation."""
     task, encoding, units = fits[case]
     for word in whole_words(task)[::7]:
         one, w = built(task, encoding, units, word), task.vocabulary.numbers[word]

