@@ -212,7 +212,7 @@ BAD = {
     "no order": (["--order", "0"], "order: expected at least 1, got 0"),
     "negative order": (["--order", "-1"], "order: expected at least 1, got -1"),
     "no sweeps": (["--sweeps", "0"], "sweeps: expected at least 1, got 0"),
-    "one name for two": (["--similarity", "{f}/sim.txt", "{f}/sim.txt"], "similarity: expected files of different names, got sim "),
+    "one name for two": (["--similarity", "{f}/sim.txt", "{f}/sim.txt"], "similarity: expected files of different names, got "),
     "ratio a word": (["--ratios", "x"], "--ratios: invalid number value: 'x'"),
     "seed a word": (["--seeds", "x"], "--seeds: invalid int value: 'x'"),
     "unknown flag": (["--speed", "9"], "unrecognized arguments: --speed 9"),
@@ -403,3 +403,32 @@ def test_what_is_no_plain_pickle_is_refused_unopened(capsys, resources, tmp_path
     code, stdout, stderr = call(capsys, "hownet", "--folder", resources)
     assert (code, stdout) == (2, "") and not marker.exists()
     assert_one_line(stderr, f"{resources}/resources/{FILES[0]}: expected a pickle of plain containers, strings and numbers, got ")
+
+
+def test_explain_without_a_matrix_shows_what_is_known_alone(capsys, tmp_path):
+    code, stdout, stderr = call(capsys, "explain", "xyzzy", "normalizes", "--job", tmp_path)
+    assert code == 0 and stderr.startswith("no --matrix, no --model, no main job in ")
+    assert "change > Standard > adjust" in stdout and "xyzzy" in stdout and "Schmidt" not in stdout
+    code, stdout, stderr = call(capsys, "explain", "add", "--job", tmp_path, "--plot", tmp_path / "a.png")
+    assert (code, stdout) == (2, "") and not (tmp_path / "a.png").exists()
+    assert_one_line(stderr, "plot: expected --matrix FILE, --model NAME or a finished main job, got none of them")
+
+
+def test_explain_of_a_matrix_is_text_json_and_a_figure(capsys, files, tmp_path):
+    matrix = ["--matrix", files / "e.npy", "--ratio", 3, "--sweeps", 2]
+    word = (files / "vocab.txt").read_text().split()[0]
+    code, text, _ = call(capsys, "explain", word, *matrix)
+    assert code == 0 and "nearest words" in text and "Schmidt spectrum" in text
+    code, stdout, stderr = call(capsys, "explain", word, "nowhere", *matrix, "--json", "--plot", tmp_path / "a.png")
+    one, other = json.loads(stdout)
+    assert code == 0 and one["built"]["shape"] == [60, 12] and other["built"] is None
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG") and f"written: {tmp_path}/a.png" in stderr
+
+
+@pytest.mark.parametrize("flags, text", [
+    (["--ratio", "1000"], "ratio: expected 1 to "), (["--seed", "-1"], "seed: expected at least 0, got -1"),
+    (["--policy", "magic"], "policy: expected one of "), (["--sweeps", "0"], "sweeps: expected at least 1, got 0"),
+])
+def test_bad_input_of_explain_is_exit_code_2(capsys, files, flags, text):
+    code, stdout, stderr = call(capsys, "explain", "a", "--matrix", files / "e.npy", *flags)
+    assert (code, stdout) == (2, "") and stderr.splitlines()[-1].startswith(f"see_min: {text}")

@@ -20,7 +20,7 @@ LIGHT = "encoding fit units budget tensor_train corpus lexicon results report".s
 ORDER = ["checks", "files", "entangle", "tensor_train", "kdml", "lexicon", "hownet", "lexicon_files", "segmentation", "tokens",
          "morphemes", "units", "controls", "encoding", "budget", "als", "fit", "__init__", "corpus", "vocabulary", "matrices",
          "similarity", "related", "results", "compare", "explain", "bridge", "inputs", "report", "compare_report",
-         "explain_report", "__main__"]
+         "explain_report", "arguments", "__main__"]
 
 
 def claims(document):
