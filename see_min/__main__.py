@@ -82,11 +82,11 @@ def _task(arguments, source, lexicon, progress=None):
 
 
 def _lexicon(name):
-    from see_min.inputs import named_lexicon
+    from see_min.lexicon_files import load_lexicon
 
-    lexicon, note = named_lexicon(name)
-    if note:
-        print(f"see_min: {note}", file=sys.stderr)
+    lexicon = load_lexicon(name)
+    if lexicon.note:
+        print(f"see_min: {lexicon.note}", file=sys.stderr)
     return lexicon
 
 

@@ -1,4 +1,4 @@
-"""What the commands compare and explain: a matrix, its vocabulary and a lexicon, from the files or the model a user names."""
+"""What the commands compare and explain: a matrix, its vocabulary and benchmarks, from the files or the model a user names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 from see_min.checks import DataError
 from see_min.compare import Task, by_frequency
 from see_min.lexicon import Lexicon
-from see_min.lexicon_files import load_lexicon
 from see_min.matrices import load_matrix
 from see_min.segmentation import read_segmentation
 from see_min.similarity import read_pairs
@@ -133,19 +132,6 @@ def named_benchmarks(paths):
             raise DataError(f"similarity: expected files of different names, got {name} again: {path}")
         benchmarks[name] = read_pairs(path)
     return benchmarks
-
-
-def named_lexicon(source):
-    """(Lexicon, what was left out in reading it as one line or "").
-
-    Raises
-    ------
-    DataError
-        As `see_min.lexicon_files.load_lexicon`.
-    """
-    lexicon = load_lexicon(source)
-    notes = lexicon.skipped
-    return lexicon, f"notes on what the lexicon lacks: {len(notes)}, the first: {notes[0]}" if notes else ""
 
 
 def coverage_line(lexicon: Lexicon, vocabulary):

