@@ -10,6 +10,7 @@ from math import ceil, floor, prod, sqrt
 
 from see_min.checks import DataError
 from see_min.encoding import smallest
+from see_min.units import GENERAL
 
 WIDTH = 0.9  # d' of the carrier in units of D / sqrt(ratio); 0.8 to 1.05 differed little
 KNOWLEDGE, PRODUCT = 1 / 3, 1 / 8  # shares of what the carrier leaves; identity units have the rest
@@ -238,6 +239,17 @@ def plan_product(vocabulary, dimension, ratio, order=3, known=0):
     slot_units = int(units / rank)
     knowledge = min(known, slot_units // 2)
     return Plan(vocabulary, dimension, sizes, rank, slot_units, identity=slot_units // 4, knowledge=knowledge)
+
+
+def plan_policy(policy, vocabulary, dimension, ratio, known, order=None):
+    """The plan for a policy of `see_min.units`: `plan_general` for those of GENERAL, `plan_product` for the others.
+
+    Parameters, but for the policy, and errors are theirs; the order is 2 in the first and 3 in the second when left out.
+    """
+    if policy not in GENERAL:
+        return plan_product(vocabulary, dimension, ratio, order or 3, known)
+    known = 0 if policy == "backoff" else known
+    return plan_general(vocabulary, dimension, ratio, order or 2, known, policy == "amplitudes", policy == "shared")
 
 
 def inner_dimension(dimension, ratio, order, budget, rest):

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from see_min.budget import low_rank, plan_general, plan_product
+from see_min.budget import low_rank, plan_policy
 from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
 from see_min.encoding import SememeEncoding
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
 from see_min.related.product_quantization import parts_for, product_quantize
 from see_min.similarity import mean_cosine, word_similarity
-from see_min.units import GENERAL, POLICIES, assign, check_policy, shared_units
+from see_min.units import POLICIES, assign, check_policy, shared_units
 from see_min.vocabulary import Vocabulary
 
 CONTROLS = ("shuffled", "hashed")
@@ -108,10 +108,7 @@ def plan_of(task, method, ratio):
     if method in ("svd", "weighted-svd"):
         return low_rank(V, D, ratio)
     policy = task.policy if method in ("see", *CONTROLS) else method
-    known = 0 if policy == "backoff" else len(shared_units(task.vocabulary.annotations))
-    if policy in GENERAL:
-        return plan_general(V, D, ratio, task.order or 2, known, policy == "amplitudes", policy == "shared")
-    return plan_product(V, D, ratio, task.order or 3, known)
+    return plan_policy(policy, V, D, ratio, len(shared_units(task.vocabulary.annotations)), task.order)
 
 
 def units_of(task, method, plan, seed=0):

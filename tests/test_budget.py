@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from see_min.budget import Plan, inner_dimension, leaf_sizes, low_rank, plan_general, plan_product
+from see_min.budget import Plan, inner_dimension, leaf_sizes, low_rank, plan_general, plan_policy, plan_product
 from see_min.checks import DataError
 from see_min.encoding import SememeEncoding
 from see_min.fit import low_rank_encoding, random_encoding
@@ -252,3 +252,22 @@ def test_the_largest_ratio_that_is_named_can_be_met():
             form(4000, 192, 1e6)
         largest = float(str(caught.value).split("expected 1 to ")[1].split()[0]) - 0.1  # the text is rounded to one digit
         assert form(4000, 192, largest).ratio >= largest
+
+
+@pytest.mark.parametrize("policy, form", [("additive", {}), ("amplitudes", {"amplitudes": True}), ("shared", {"shared": True}),
+                                          ("backoff", {"known": 0}), ("undealt", {})])
+def test_the_plan_of_a_policy_of_the_default_form_is_plan_general(policy, form):
+    assert plan_policy(policy, 3001, 96, 7, 500) == plan_general(3001, 96, 7, 2, **{"known": 500} | form)
+    assert plan_policy(policy, 3001, 96, 7, 500, 3) == plan_general(3001, 96, 7, 3, **{"known": 500} | form)
+
+
+@pytest.mark.parametrize("policy", ["senses", "morphemes", "terms"])
+def test_the_plan_of_a_policy_of_slots_is_plan_product(policy):
+    assert plan_policy(policy, 3001, 96, 7, 500) == plan_product(3001, 96, 7, 3, 500)
+    assert plan_policy(policy, 3001, 96, 7, 500, 2) == plan_product(3001, 96, 7, 2, 500)
+
+
+@pytest.mark.parametrize("ratio", [4, 10, 20])
+def test_one_table_for_all_slots_is_planned_within_the_budget_with_equal_leaves(ratio):
+    plan = plan_general(3001, 96, ratio, known=500, shared=True)
+    assert len(set(plan.sizes)) == 1 and plan.floats <= 3001 * 96 / ratio and plan.floats > 0.95 * 3001 * 96 / ratio

@@ -19,7 +19,7 @@ from see_min.bridge.checkpoint import load_checkpoint, save_checkpoint
 from see_min.bridge.finetune import hidden_states, perplexity, pretrain, stage1, stage2
 from see_min.bridge.models import GPTConfig, TinyGPT
 from see_min.bridge.swap import swap_embedding
-from see_min.budget import low_rank, plan_general, plan_product
+from see_min.budget import low_rank, plan_policy, plan_product
 from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
 from see_min.corpus import PACKAGES, batches, build_corpus, default_documents, file_documents
@@ -127,13 +127,13 @@ class Run:
         for ratio in job.ratios:
             for method in self.students:
                 policy = method if method in job.also else job.paper_policy if method == "see-paper" else job.policy
-                known = 0 if policy == "backoff" else self.known
+                size = V, job.dimension, ratio
                 if method == "svd":
-                    plan = low_rank(V, job.dimension, ratio)
-                elif policy in GENERAL and method != "see-paper":
-                    plan = plan_general(V, job.dimension, ratio, job.order, known, policy == "amplitudes", policy == "shared")
+                    plan = low_rank(*size)
+                elif method == "see-paper":
+                    plan = plan_product(*size, job.paper_order, 0 if policy == "backoff" else self.known)
                 else:
-                    plan = plan_product(V, job.dimension, ratio, job.paper_order, known)
+                    plan = plan_policy(policy, *size, self.known, job.order if policy in GENERAL else job.paper_order)
                 self.plans[method, ratio] = plan, policy
 
     @property
