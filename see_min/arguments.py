@@ -20,6 +20,24 @@ def parser():
     """The command line."""
     top = Parser(prog="python -m see_min", description="SEE: sememe entanglement encoding for transformer compression")
     commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
+    _compress_parser(commands)
+    seeds = commands.add_parser("seeds", help="mean and range over runs of compress that differ in the seed")
+    seeds.add_argument("reports", nargs="+", metavar="DIR", help="what compress was given as --out")
+    _compare_parser(commands)
+    _explain_parser(commands)
+    hownet = commands.add_parser("hownet", help="look at HowNet's data, or download them")
+    hownet.add_argument("--download", action="store_true", help="let OpenHowNet download the data, and check them")
+    hownet.add_argument("--folder", metavar="DIR", help="where the data are (default: ~/.openhownet)")
+    morphology = commands.add_parser("morphology", help="how well morphemes fall where annotators cut words")
+    morphology.add_argument("gold", metavar="FILE", help="word TAB morphemes, or JSON; .gz too")
+    morphology.add_argument("--segmentation", metavar="FILE", help="rate this one (default: Morfessor, trained on the words)")
+    morphology.add_argument("--key", help="which object of a JSON segmentation")
+    morphology.add_argument("--vocabulary", metavar="FILE", help="words to train on and rate (default: those of the gold file)")
+    morphology.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    return top
+
+
+def _compress_parser(commands):
     job = commands.add_parser(
         "compress", help="train a small GPT, compress its embedding and tied head, finetune, report",
         description="Train a small GPT on real text, compress its embedding and tied output head with SEE and four other "
@@ -33,7 +51,7 @@ def parser():
     method = job.add_argument_group("method")
     method.add_argument("--ratios", type=number, nargs="+", metavar="R", help="dense floats / kept floats (default: 10 40)")
     method.add_argument("--order", type=int, metavar="N", help="factors of a product in the default form (default: 2)")
-    method.add_argument("--policy", metavar="NAME", help="additive (default), amplitudes, backoff, undealt, morphemes or senses")
+    method.add_argument("--policy", metavar="NAME", help="additive (default), amplitudes, shared, backoff, undealt, morphemes, senses, terms")
     method.add_argument("--paper-order", type=int, metavar="N", help="factors in the papers' form (default: 3)")
     method.add_argument("--paper-policy", metavar="NAME", help="slots of the papers' form (default: senses)")
     method.add_argument("--also", nargs="+", metavar="NAME", help="further policies to run beside the five methods")
@@ -49,20 +67,6 @@ def parser():
     job.add_argument("--out", default="out", metavar="DIR", help="report, figure and checkpoints (default: out)")
     job.add_argument("--quick", action="store_true", help="a small version of everything, under a minute")
     job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
-    seeds = commands.add_parser("seeds", help="mean and range over runs of compress that differ in the seed")
-    seeds.add_argument("reports", nargs="+", metavar="DIR", help="what compress was given as --out")
-    _compare_parser(commands)
-    _explain_parser(commands)
-    hownet = commands.add_parser("hownet", help="look at HowNet's data, or download them")
-    hownet.add_argument("--download", action="store_true", help="let OpenHowNet download the data, and check them")
-    hownet.add_argument("--folder", metavar="DIR", help="where the data are (default: ~/.openhownet)")
-    morphology = commands.add_parser("morphology", help="how well morphemes fall where annotators cut words")
-    morphology.add_argument("gold", metavar="FILE", help="word TAB morphemes, or JSON; .gz too")
-    morphology.add_argument("--segmentation", metavar="FILE", help="rate this one (default: Morfessor, trained on the words)")
-    morphology.add_argument("--key", help="which object of a JSON segmentation")
-    morphology.add_argument("--vocabulary", metavar="FILE", help="words to train on and rate (default: those of the gold file)")
-    morphology.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    return top
 
 
 def _matrix_arguments(command):

@@ -70,6 +70,13 @@ def table(report):
 
 
 def cells(values):
+    """A line of a Markdown table.
+
+    Examples
+    --------
+    >>> cells(["a", "b"])
+    '| a | b |'
+    """
     return f"| {' | '.join(values)} |"
 
 
