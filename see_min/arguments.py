@@ -52,7 +52,7 @@ def _compress_parser(commands):
     method.add_argument("--ratios", type=number, nargs="+", metavar="R", help="dense floats / kept floats (default: 10 40)")
     method.add_argument("--order", type=int, metavar="N", help="factors of a product in the default form (default: 2)")
     method.add_argument("--policy", metavar="NAME", help="additive (default), amplitudes, shared, backoff, undealt, morphemes, "
-                        "senses or terms")
+                        "mixed, senses or terms")
     method.add_argument("--paper-order", type=int, metavar="N", help="factors in the papers' form (default: 3)")
     method.add_argument("--paper-policy", metavar="NAME", help="slots of the papers' form (default: senses)")
     method.add_argument("--also", nargs="+", metavar="NAME", help="further policies to run beside the five methods")

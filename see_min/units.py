@@ -146,6 +146,15 @@ def senses(words, annotations, plan):
     return fill(words, pools, plan)
 
 
+def mixed(words, annotations, plan):
+    """Morphemes, then sememes: slots hold the stem, the affixes, then the sememes of all senses, in every term."""
+    pools = []
+    for annotation in annotations:
+        known = morpheme_units(annotation.morphemes)
+        pools.append([known + [name for name in annotation.units if name not in known]])
+    return fill(words, pools, plan)
+
+
 def terms(words, annotations, plan):
     """Knowledge terms and identity terms: in each of the first r/2 terms only slot 1 varies, and holds one unit that is known.
 
@@ -203,7 +212,8 @@ def fill(words, pools, plan):
 
 # for plan_general, which knows "amplitudes" and "shared" (one table for all slots) from the default
 GENERAL = {"additive": additive, "amplitudes": additive, "shared": additive, "backoff": backoff, "undealt": undealt}
-POLICIES = {**GENERAL, "morphemes": morphemes, "senses": senses, "terms": terms}  # the last put all units in slots: plan_product
+# the others put all units in slots: for plan_product
+POLICIES = {**GENERAL, "morphemes": morphemes, "mixed": mixed, "senses": senses, "terms": terms}
 
 
 def assign(words, annotations, plan, policy="additive"):

@@ -261,7 +261,7 @@ def test_the_plan_of_a_policy_of_the_default_form_is_plan_general(policy, form):
     assert plan_policy(policy, 3001, 96, 7, 500, 3) == plan_general(3001, 96, 7, 3, **{"known": 500} | form)
 
 
-@pytest.mark.parametrize("policy", ["senses", "morphemes", "terms"])
+@pytest.mark.parametrize("policy", ["senses", "morphemes", "mixed", "terms"])
 def test_the_plan_of_a_policy_of_slots_is_plan_product(policy):
     assert plan_policy(policy, 3001, 96, 7, 500) == plan_product(3001, 96, 7, 3, 500)
     assert plan_policy(policy, 3001, 96, 7, 500, 2) == plan_product(3001, 96, 7, 2, 500)

@@ -359,7 +359,7 @@ BAD = {
     "ratios left out": (["--ratios"], "--ratios: expected at least one argument"),
     "unknown policy": (["--policy", "magic"],
                        "policy: expected one of additive, amplitudes, shared, backoff, undealt, morphemes, "
-                       "senses, terms, got 'magic'"),
+                       "mixed, senses, terms, got 'magic'"),
     "unknown paper policy": (["--paper-policy", "magic"], "policy: expected one of additive, amplitudes, "),
     "unknown further policy": (["--also", "morphemes", "magic"], "policy: expected one of additive, amplitudes, "),
     "no CUDA": (["--device", "cuda"], "device: expected a machine with CUDA, got none: use --device cpu"),

@@ -170,7 +170,7 @@ def test_units_are_as_many_as_planned_and_free_entries_are_back_off(policy, plan
         assert units.bag.max() < len(units.bag_names)
 
 
-@pytest.mark.parametrize("policy", ["morphemes", "senses"])
+@pytest.mark.parametrize("policy", ["morphemes", "mixed", "senses"])
 def test_identity_units_in_slots_belong_to_one_word_each(policy):
     units = assign(WORDS, NOTES, SLOTS, policy)
     for j in range(3):
@@ -199,6 +199,13 @@ def test_morphemes_stand_in_the_slot_of_their_place_and_in_every_term():
     units = assign(words, notes, Plan(3, 12, (2, 2, 3), 3, 50, knowledge=9), "morphemes")
     assert units.index.ndim == 2 and units.names[0][0] == "m:auto"
     assert units.index[:2, 0].tolist() == [0, 0] and units.free.tolist() == [[False, True, True]] * 2 + [[True] * 3]
+
+
+def test_mixed_slots_hold_morphemes_before_sememes_in_every_term():
+    note = Annotation((("bank", "money"), ("river", "bank")), ("bank", "s"))
+    units = assign(["banks", "banks2"], [note, note], Plan(2, 16, (2, 2, 2, 2), 3, 50, knowledge=9), "mixed")
+    assert units.index.ndim == 2
+    assert [units.names[j][units.index[0, j]] for j in range(4)] == ["m:bank", "+s", "s:bank", "s:money"]
 
 
 def test_senses_take_turns_as_terms():
