@@ -331,3 +331,11 @@ def test_words_of_the_task_are_all_different_and_their_counts_fall_as_zipf_says(
     assert len(set(WORDS)) == V and task.vocabulary.numbers == {word: w for w, word in enumerate(WORDS)}
     assert task.vocabulary.counts[0] == 3000 and log(task.vocabulary.counts[-1]) == pytest.approx(log(3000 / V), abs=0.1)
     assert all(len(note.units) == 1 + w % 4 for w, note in enumerate(task.vocabulary.annotations))
+
+
+def test_the_carrier_of_see_serves_tokens_and_its_fit_rare_words(fits, task):
+    """The carrier's span is that of the leading right singular vectors of rows times the root of their counts."""
+    P = fits["see", 3].carrier
+    rows = np.sqrt(task.vocabulary.counts + 1)[:, None] * task.matrix
+    leading = np.linalg.svd(rows, full_matrices=False)[2][: len(P)]
+    np.testing.assert_allclose(P.T @ P, leading.T @ leading, atol=1e-8)

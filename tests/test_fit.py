@@ -329,6 +329,30 @@ def test_one_table_for_all_slots_stays_one_and_never_raises_the_objective(ridge,
     np.testing.assert_allclose(history[-1], weights @ ((matrix - rows) ** 2).sum(1) / norm + penalty * scale**2 / norm, rtol=1e-9)
 
 
+def test_the_step_of_one_table_is_towards_the_solution_for_both_slots_together():
+    """D35: A and B summed by hand over the slots and the words; of the step the first share that does not raise the objective."""
+    rng = np.random.default_rng(6)
+    T, index, ridge = rng.standard_normal((U, R, 3)), rng.integers(0, U, (V, 2)), 0.5
+    matrix, f = rng.standard_normal((V, 9)), rng.uniform(0.1, 2, V)
+    X = (matrix / np.sqrt((matrix**2).mean())).reshape(V, 3, 3)
+    A, B = np.zeros((U, R, R)), np.zeros((U, R, 3))
+    for w, (a, b) in enumerate(index):
+        A[a] += f[w] * T[b] @ T[b].T
+        B[a] += f[w] * T[b] @ X[w].T
+        A[b] += f[w] * T[a] @ T[a].T
+        B[b] += f[w] * T[a] @ X[w]
+    step = np.array([np.linalg.solve(A[u] + ridge * np.eye(R), B[u]) - T[u] for u in range(U)])
+
+    def objective(table):
+        rows = np.array([sum(np.outer(table[a, k], table[b, k]) for k in range(R)) for a, b in index])
+        return f @ ((X - rows) ** 2).sum((1, 2)) + ridge * (table**2).sum()
+
+    share = next(share for share in 0.5 ** np.arange(20) if objective(T + share * step) <= objective(T))
+    result, _ = fit(matrix, SememeEncoding([T, T], index), f, sweeps=1, ridge=ridge)
+    scale = np.sqrt((matrix**2).mean())
+    np.testing.assert_allclose(result.tables[0] / np.sqrt(scale), T + share * step, rtol=1e-9)
+
+
 def test_a_word_with_a_vector_of_its_own_is_exact_and_pulls_at_nothing_else():
     """D34: the other parts are those of a fit to the remaining words, with their mean weight brought to that of all."""
     matrix, weights, start, units = problem(2, inner=True, bag=True)

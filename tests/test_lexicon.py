@@ -143,3 +143,10 @@ def test_every_sememe_of_the_sample_is_a_name_of_hownet():
     names = set((REAL / "sememe_names.txt").read_text(encoding="utf-8").splitlines())
     used = {name for senses in sample_lexicon().entries.values() for sense in senses for name in sense.sememes}
     assert used - names == set()
+
+
+@pytest.mark.parametrize("entry", ["ice_cream", "ice-cream", "icecream"])
+@pytest.mark.parametrize("word", ["ice cream", "ice_cream", "ice-cream", "Ice Cream"])
+def test_the_parts_of_a_word_may_be_joined_in_any_way_by_the_lexicon(entry, word):
+    assert Lexicon.of({entry: [("food",)]}).find(word) == entry
+    assert Lexicon.of({entry: [("food",)]}).find("ice") is None
