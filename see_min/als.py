@@ -1,10 +1,11 @@
-"""One alternating least-squares problem: its state, and the steps that each solve one part of an encoding exactly.
+"""One alternating least-squares problem: its state, and its steps, each for one part of an encoding.
 
     minimise  sum_w f_w ||E0[w] - E[w]||^2  +  ridge * (sum of all squared leaves, amplitudes and bag vectors)
 
 With everything frozen but one slot the problem is linear and falls apart into one small system a unit. Amplitudes are
 one more slot, with leaves of size 1 that belong to one word each, so the same step fits them; bag vectors are one sparse
-least-squares problem. Every step solves its part exactly, so the objective can only fall.
+least-squares problem. Every step solves its part exactly, so the objective can only fall. Where one table stands in all slots
+the problem is not linear: a step downhill is taken, as long as it does not raise the objective.
 """
 
 from dataclasses import replace

@@ -145,4 +145,4 @@ def coverage_line(lexicon: Lexicon, vocabulary):
     known = [bool(lexicon.find(word)) for word, _ in words]
     counts = np.array([count for _, count in words])
     return (f"the lexicon covers {np.mean(known):.0%} of the {len(words):,} tokens that can be whole words, "
-            f"{counts[known].sum() / counts.sum():.0%} of their occurrences")
+            f"{counts[known].sum() / (counts.sum() or 1):.0%} of their occurrences")

@@ -47,7 +47,7 @@ class Units:
         First and last + 1 number of the back-off units of each slot.
     names : list of n lists of str
         Unit names a slot: ``=word`` identity, ``#rank`` rarity, ``s:`` sememe, ``m:`` stem,
-        ``+`` further morpheme, ``~`` back-off.
+        ``+`` further morpheme, ``~`` back-off, ``anchor`` the unit that all words share in a knowledge term.
     bag : int array (V, m) or None
     bag_names : list of str
     """
