@@ -8,7 +8,7 @@ least-squares problem. Every step solves its part exactly, so the objective can 
 the problem is not linear: a step downhill is taken, as long as it does not raise the objective.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -20,19 +20,49 @@ from see_min.entangle import entangled_rows, kron_rows
 BLOCK = 4096  # words a step of the sums over words: bounds memory at BLOCK * r * d' floats
 
 
-class Problem:
-    """The state of one fit: slots (tables, then amplitudes), their index, the residual and the history."""
+def row_blocks(rows, size):
+    """Slices of at most `size` rows that together are all of them.
 
-    def __init__(self, matrix, encoding, weights, ridge):
-        V = len(matrix)
+    Examples
+    --------
+    >>> row_blocks(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+@dataclass
+class Goal:
+    """What a problem has to know of E0.
+
+    Parameters
+    ----------
+    rows : array (V, d'), float64
+        E0 P^T, or E0 itself without a carrier. A problem takes this array for its residual and overwrites it.
+    scale : float
+        Root mean square of the entries of E0; 1 if all are 0.
+    norm, beyond : float
+        sum_w f_w ||E0[w]||^2, and the part of it that lies outside the span of the carrier.
+    """
+
+    rows: np.ndarray
+    scale: float
+    norm: float
+    beyond: float = 0.0
+
+
+class Problem:
+    """The state of one fit: slots (tables, then amplitudes), their index, the residual and the history.
+
+    The encoding has no carrier, since the rows of the goal are those before it. Of arrays as large as these rows there is
+    one, the residual; every step changes it in place, a block of words at a time.
+    """
+
+    def __init__(self, goal, encoding, weights, ridge):
+        V = len(goal.rows)
         self.f = weights
-        check_at_least("ridge", ridge, 0)
-        _check_start(encoding)
-        self.start, self.ridge = encoding, ridge
-        self.scale = np.sqrt((matrix**2).mean()) or 1.0
-        inner = matrix if encoding.carrier is None else matrix @ encoding.carrier.T  # (V, d')
-        self.norm = float(self.f @ (matrix**2).sum(1)) / self.scale**2 or 1.0
-        self.beyond_carrier = max(0.0, self.norm - float(self.f @ (inner**2).sum(1)) / self.scale**2)
+        self.start, self.ridge, self.scale = encoding, ridge, goal.scale
+        self.norm, self.beyond_carrier = goal.norm / goal.scale**2 or 1.0, goal.beyond / goal.scale**2
         self.tied = _one_table(encoding)
         copies = {id(table): np.array(table, dtype=float) for table in encoding.tables}
         self.slots = [copies[id(table)] for table in encoding.tables]  # (U_j, r, q_j)
@@ -45,8 +75,10 @@ class Problem:
         self.groups = [every] if encoding.index.ndim == 2 else [every[k : k + 1] for k in every]
         self.history = []
         self._start_bag()
-        self.residual = inner / self.scale - self._bag_rows()  # (V, d')
+        self.residual = goal.rows  # (V, d')
         for block in self._blocks():
+            self.residual[block] /= self.scale
+            self.residual[block] -= self._bag_rows(block)
             for terms in self.groups:
                 self.residual[block] -= self._rows(block, terms)
 
@@ -58,15 +90,15 @@ class Problem:
         self.bag_units, unit = np.unique(self.start.bag[word, column], return_inverse=True)  # of these words: U of them
         shape = (len(self.f), len(self.bag_units))
         self.bag = scipy.sparse.csr_array((np.ones(len(word)), (word, unit)), shape=shape)  # (V, U)
-        self.bag_vectors = self.start.bag_vectors[self.bag_units] / self.scale
+        self.bag_vectors = self.start.bag_vectors[self.bag_units].astype(float) / self.scale  # (U, d')
         gram = (self.bag.T @ scipy.sparse.diags_array(self.f) @ self.bag).toarray()  # (U, U)
         self.bag_solver = scipy.linalg.cho_factor(gram + _damping(gram, self.ridge))
 
-    def _bag_rows(self):
-        return 0.0 if self.bag_vectors is None else self.bag @ self.bag_vectors  # (V, d')
+    def _bag_rows(self, block):
+        return 0.0 if self.bag_vectors is None else self.bag[block] @ self.bag_vectors  # (W, d')
 
     def _blocks(self):
-        return [slice(start, start + BLOCK) for start in range(0, len(self.f), BLOCK)]
+        return row_blocks(len(self.f), BLOCK)
 
     def _leaves(self, block, terms, but=None):
         """Leaves (W, g, q) of the words of a block in some terms, for all slots but one."""
@@ -102,17 +134,25 @@ class Problem:
         """b = (M^T F M + ridge)^-1 M^T F R, M the 0/1 matrix of words and their bag units."""
         if self.bag_vectors is None:
             return
-        target = self.residual + self._bag_rows()  # (V, d')
-        self.bag_vectors = scipy.linalg.cho_solve(self.bag_solver, self.bag.T @ (self.f[:, None] * target))  # (U, d')
-        self.residual = target - self._bag_rows()
-        self._record(float(self.f @ (self.residual**2).sum(1)))
+        sums = np.zeros_like(self.bag_vectors)  # (U, d')
+        for block in self._blocks():
+            self.residual[block] += self._bag_rows(block)
+            sums += self.bag[block].T @ (self.f[block, None] * self.residual[block])
+        self.bag_vectors = scipy.linalg.cho_solve(self.bag_solver, sums)  # (U, d')
+        for block in self._blocks():
+            self.residual[block] -= self._bag_rows(block)
+        self._record(self._squares())
+
+    def _squares(self):
+        """sum_w f_w ||residual_w||^2."""
+        return float(sum(self.f[block] @ (self.residual[block] ** 2).sum(1) for block in self._blocks()))
 
     def update_terms(self, terms, units):
         """One pass over the slots for a group of terms that share units, against what all other parts leave."""
         for block in self._blocks():
             self.residual[block] += self._rows(block, terms)
         target = self.residual  # (V, d')
-        total = float(self.f @ (target**2).sum(1))
+        total = self._squares()
         if self.tied:
             self._step_of_one_table(target, terms, units)
         for j in range(self.start.order if self.tied else 0, len(self.slots)):
@@ -201,8 +241,17 @@ def _one_table(encoding):
     return encoding.order > 1 and len({id(table) for table in encoding.tables}) == 1
 
 
-def _check_start(encoding):
-    """Refuse what the steps do not cover: a table in some slots but not in all, a carrier that stretches rows."""
+def check_start(encoding, ridge):
+    """Refuse what the steps do not cover: a table in some slots but not in all, a carrier that stretches rows, a ridge below 0.
+
+    Raises
+    ------
+    ShapeError
+        If some slots share a table and others do not.
+    DataError
+        If the ridge is below 0 or the rows of the carrier are not orthonormal.
+    """
+    check_at_least("ridge", ridge, 0)
     if len({id(table) for table in encoding.tables}) not in (1, encoding.order):
         raise ShapeError(f"encoding: expected one table for all {encoding.order} slots or one for each, got some shared")
     if encoding.carrier is not None:

@@ -4,14 +4,17 @@
 
 The steps of the alternation are in `see_min.als`. Words that own a vector need none of them: that vector takes whatever
 the other parts leave, so the other parts are fitted to the remaining words alone.
+
+Everything here goes through the rows of the matrix a block at a time, so the matrix may be a memory map of a file larger than
+the memory; with a carrier, what a fit holds of it are the rows (V, d') before the carrier.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from see_min.als import BLOCK, Problem
-from see_min.checks import check_at_least, check_axes, check_finite
+from see_min.als import BLOCK, Goal, Problem, check_start, row_blocks
+from see_min.checks import DataError, check_at_least, check_axes
 from see_min.encoding import SememeEncoding
 
 
@@ -32,8 +35,18 @@ def carrier(matrix, weights, inner):
 
     Source: Eckart and Young 1936; its use here is ours.
     """
-    _, vectors = np.linalg.eigh(matrix.T @ (weights[:, None] * matrix))  # (D, D), ascending
+    gram = np.zeros((matrix.shape[1], matrix.shape[1]))  # (D, D)
+    for block in row_blocks(len(matrix), BLOCK):
+        rows = np.sqrt(weights[block, None]) * _inner_rows(matrix, block)  # (W, D)
+        gram += rows.T @ rows  # one array with itself: half the multiplications of two
+    _, vectors = np.linalg.eigh(gram)  # (D, D), ascending
     return np.ascontiguousarray(vectors[:, ::-1][:, :inner].T)  # (d', D)
+
+
+def _inner_rows(matrix, words, carrier=None):
+    """E0[words] P^T (W, d') in double precision, or the rows (W, D) themselves without a carrier; words: a slice or ids."""
+    rows = np.asarray(matrix[words], dtype=float)  # (W, D)
+    return rows if carrier is None else rows @ carrier.T  # (W, d')
 
 
 def low_rank_encoding(matrix, weights, rank):
@@ -46,7 +59,10 @@ def low_rank_encoding(matrix, weights, rank):
     Source: Eckart and Young 1936.
     """
     P = carrier(matrix, weights, rank)  # (r, D)
-    return SememeEncoding([(matrix @ P.T)[:, None, :]], np.arange(len(matrix))[:, None], carrier=P)
+    table = np.empty((len(matrix), 1, rank))  # (V, 1, r)
+    for block in row_blocks(len(matrix), BLOCK):
+        table[block, 0] = _inner_rows(matrix, block, P)
+    return SememeEncoding([table], np.arange(len(matrix))[:, None], carrier=P)
 
 
 def random_encoding(units, plan, seed, carrier=None):
@@ -74,7 +90,7 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     Parameters
     ----------
     matrix : array (V, D)
-        E0.
+        E0; it may be a memory map (`see_min.matrices.load_matrix`), of which a block of rows is read at a time.
     encoding : SememeEncoding
         The start, scaled for a matrix whose entries have variance 1 (`random_encoding`); it is not changed.
         Its slots have a table each, or all have the same. A carrier must have orthonormal rows.
@@ -102,15 +118,17 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
 
     Source: see the normal equations in docs/derivations.md; word2ket and MorphTE train by gradient only, so this is ours.
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, *encoding.shape)).astype(float)
+    matrix = _check_finite_rows(check_axes("matrix", matrix, *encoding.shape))
     weights = np.ones(len(matrix)) if weights is None else check_axes("weights", weights, len(matrix))
     check_at_least("weights", weights.min(), 0)
+    check_start(encoding, ridge)
     words, own = own_units(encoding)
     rest = np.setdiff1d(np.arange(len(matrix)), words)
     if not len(rest):  # every word has a vector of its own: nothing is left to fit
         return _with_own_vectors(matrix, encoding, words, own), [0.0]
     share = weights[rest].mean() / weights.mean() if weights[rest].any() else 1.0  # the ridge meets weights of the same mean
-    problem = Problem(matrix[rest], _of_words(encoding, rest), weights[rest] / share, ridge)
+    f = weights[rest] / share
+    problem = Problem(_goal(matrix, rest, f, encoding.carrier), _of_words(encoding, rest), f, ridge)
     free = None if units is None else replace(units, index=units.index[rest], free=units.free[rest])
     for sweep in range(sweeps):
         problem.update_bag()
@@ -119,6 +137,29 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
         if progress:
             progress(sweep, problem.history[-1])
     return _with_own_vectors(matrix, problem.result(encoding, rest), words, own), problem.history
+
+
+def _check_finite_rows(matrix):
+    """`see_min.checks.check_finite` without an array of the size of the matrix."""
+    finite = sum(np.count_nonzero(np.isfinite(matrix[block])) for block in row_blocks(len(matrix), BLOCK))
+    if finite < matrix.size:
+        raise DataError(f"matrix: expected finite numbers, got {matrix.size - finite} that are NaN or infinite")
+    return matrix
+
+
+def _goal(matrix, words, f, carrier):
+    """The rows of words before the carrier, and the sums over their rows in E0, in one pass over the matrix."""
+    D = matrix.shape[1]
+    rows = np.empty((len(words), D if carrier is None else len(carrier)))  # (W, d')
+    squares = norm = inside = 0.0
+    for block in row_blocks(len(words), BLOCK):
+        whole = _inner_rows(matrix, words[block])  # (W, D)
+        lengths = (whole**2).sum(1)  # (W,)
+        squares, norm = squares + lengths.sum(), norm + f[block] @ lengths
+        rows[block] = whole if carrier is None else whole @ carrier.T
+        inside += f[block] @ (rows[block] ** 2).sum(1)
+    scale = np.sqrt(squares / (len(words) * D)) or 1.0
+    return Goal(rows, float(scale), float(norm), max(0.0, float(norm - inside)))
 
 
 def own_units(encoding):
@@ -149,9 +190,10 @@ def own_units(encoding):
 
 
 def _of_words(encoding, words):
-    """The encoding of some of the words."""
+    """The encoding of some of the words, before the carrier."""
     part = lambda array: None if array is None else array[words]
-    return replace(encoding, index=encoding.index[words], amplitudes=part(encoding.amplitudes), bag=part(encoding.bag))
+    parts = {"index": encoding.index[words], "amplitudes": part(encoding.amplitudes), "bag": part(encoding.bag)}
+    return replace(encoding, carrier=None, **parts)
 
 
 def _with_own_vectors(matrix, encoding, words, own):
@@ -161,16 +203,18 @@ def _with_own_vectors(matrix, encoding, words, own):
     vectors = encoding.bag_vectors.copy()
     vectors[own] = 0
     encoding = replace(encoding, bag_vectors=vectors)
-    rows = matrix[words] if encoding.carrier is None else matrix[words] @ encoding.carrier.T  # (N, d')
-    vectors[own] = rows - encoding.inner_rows(words)
+    for block in row_blocks(len(words), BLOCK):  # no word has the own unit of another, so the order does not matter
+        ids = words[block]
+        vectors[own[block]] = _inner_rows(matrix, ids, encoding.carrier) - encoding.inner_rows(ids)  # (W, d')
     return encoding
 
 
 def relative_error(matrix, encoding, weights=None):
     """sum_w f_w ||E0[w] - E[w]||^2 / sum_w f_w ||E0[w]||^2, computed in blocks of rows."""
     weights = np.ones(len(matrix)) if weights is None else weights
-    error = 0.0
-    for start in range(0, len(matrix), BLOCK):
-        ids = np.arange(start, min(start + BLOCK, len(matrix)))
-        error += weights[ids] @ ((matrix[ids] - encoding.rows(ids)) ** 2).sum(1)
-    return float(error / (weights @ (matrix**2).sum(1)))
+    error = norm = 0.0
+    for block in row_blocks(len(matrix), BLOCK):
+        rows = _inner_rows(matrix, block)  # (W, D)
+        error += weights[block] @ ((rows - encoding.rows(np.arange(block.start, block.stop))) ** 2).sum(1)
+        norm += weights[block] @ (rows**2).sum(1)
+    return float(error / norm)

@@ -10,9 +10,10 @@ from see_min.checks import DataError
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # of safetensors, and how numpy reads them
 MOST_HEADER = 100_000_000  # bytes, as in the library safetensors
+BLOCK = 4096  # rows a step of the search for NaN and infinity
 
 
-def load_matrix(path, key=None):
+def load_matrix(path, key=None, mapped=False):
     """Load the embedding matrix in a file.
 
     Parameters
@@ -22,6 +23,9 @@ def load_matrix(path, key=None):
     key : str, optional
         Name of the matrix in an .npz or .safetensors file. When left out: the matrix with the most numbers; in safetensors, of
         those with "embed" in their name.
+    mapped : bool
+        Leave the numbers in the file: a read-only memory map of an .npy or .safetensors file, which must then stay as it is.
+        Numbers that are not of 32 or 64 bits in the byte order of this computer, and those of an .npz, are loaded all the same.
 
     Returns
     -------
@@ -40,6 +44,9 @@ def load_matrix(path, key=None):
     >>> load_matrix(path)
     array([[1., 0.],
            [0., 1.]], dtype=float32)
+    >>> np.save(path, np.eye(2))
+    >>> type(load_matrix(path, mapped=True)).__name__
+    'memmap'
 
     Source: ours.
     """
@@ -48,22 +55,24 @@ def load_matrix(path, key=None):
     if path.suffix not in (".npy", ".npz", ".safetensors"):
         raise DataError(f"{path}: expected a name that ends in .npy, .npz or .safetensors, got {path.suffix or 'no ending'}")
     try:
-        array = _from_safetensors(path, key) if path.suffix == ".safetensors" else _from_numpy(path, key)
+        array = _from_safetensors(path, key, mapped) if path.suffix == ".safetensors" else _from_numpy(path, key)
     except OSError as error:
         raise DataError(f"{path}: expected a file that can be read, got {error.strerror or error}") from error
-    return _check_matrix(array, path)
+    return _check_matrix(array, path, mapped)
 
 
-def _check_matrix(array, path):
-    """`array` as (V, D) in float32 or float64, if it is a matrix of finite floats."""
+def _check_matrix(array, path, mapped):
+    """`array` as (V, D) in float32 or float64, if it is a matrix of finite floats; copied unless a map may stay one."""
     if array.dtype.kind != "f" or array.itemsize > 8:
         raise DataError(f"{path}: expected floats of at most 64 bits, got {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
         raise DataError(f"{path}: expected a matrix with rows and columns, got shape {array.shape}")
-    array = np.array(array, dtype=np.float64 if array.itemsize == 8 else np.float32)  # (V, D), native byte order
-    finite = np.isfinite(array).all(1)  # (V,)
-    if not finite.all():
-        raise DataError(f"{path}: expected finite numbers, got NaN or infinity in row {finite.argmin()}")
+    kind = np.dtype(np.float64 if array.itemsize == 8 else np.float32)  # native byte order
+    array = array if mapped and array.dtype == kind else np.array(array, dtype=kind)  # (V, D)
+    for start in range(0, len(array), BLOCK):
+        finite = np.isfinite(array[start : start + BLOCK]).all(1)  # (W,)
+        if not finite.all():
+            raise DataError(f"{path}: expected finite numbers, got NaN or infinity in row {start + finite.argmin()}")
     return array
 
 
@@ -88,8 +97,8 @@ def _from_numpy(path, key):
     return found
 
 
-def _from_safetensors(path, key):
-    """Read the header, then one tensor; half-precision kinds are widened to float32.
+def _from_safetensors(path, key, mapped):
+    """Read the header, then one tensor or, if mapped, its place in the file; BF16 is widened to float32.
 
     The file: 8 bytes, the length N of the header, little end first; N bytes of JSON, name -> dtype, shape, data_offsets;
     then the numbers, to which the offsets refer.
@@ -106,7 +115,11 @@ def _from_safetensors(path, key):
     dtype, shape, offset = entries[key]
     if dtype not in DTYPES:
         raise DataError(f"{path}: expected {key} as one of {', '.join(DTYPES)}, got {dtype}")
-    flat = np.fromfile(path, DTYPES[dtype], math.prod(shape), offset=start + offset)  # (V D,)
+    size = math.prod(shape)
+    if mapped and size:  # nothing cannot be mapped
+        flat = np.memmap(path, DTYPES[dtype], "r", start + offset, (size,))  # (V D,)
+    else:
+        flat = np.fromfile(path, DTYPES[dtype], size, offset=start + offset)  # (V D,)
     if dtype == "BF16":
         flat = (flat.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
     return flat.reshape(shape)  # (V, D)

@@ -1,11 +1,15 @@
 """Alternating least squares: every step against a dense oracle, the history, the corners that have a known optimum."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from real_size_fit import random_matrix, real_size_fit
+from real_size_fit import random_matrix, real_size_fit, write_random
 
+import see_min.als
 import see_min.fit
 from see_min.budget import Plan
 from see_min.checks import DataError, ShapeError
@@ -412,6 +416,104 @@ def test_sums_in_blocks_do_not_depend_on_the_size_of_a_block(monkeypatch):
     parts, _ = fit(matrix, start, weights, units, sweeps=3)
     np.testing.assert_allclose(parts.rows(range(V)), whole.rows(range(V)), rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(relative_error(matrix, parts, weights), relative_error(matrix, whole, weights), rtol=1e-9)
+
+
+def owning(start):
+    """The start with a bag in which words 3 and 17 alone have units 0 and 1."""
+    bag = 2 + np.arange(V)[:, None] % 2
+    bag[[3, 17], 0] = 0, 1
+    return replace(start, bag=bag, bag_vectors=np.ones((4, start.inner)))
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_no_step_and_no_pass_over_the_matrix_depends_on_the_size_of_a_block(monkeypatch, inner):
+    """Blocks of 5 in 23 words, the last of them short, against one block; sums in another order, so 1e-9 as above."""
+    matrix, weights, start, units = problem(2, amplitudes=True, inner=inner, bag=True)
+    start = owning(start)
+    fitted, spanned = lambda: fit(matrix, start, weights, units, sweeps=3), lambda: carrier(matrix, weights, 4)
+    (whole, one), P, low = fitted(), spanned(), low_rank_encoding(matrix, weights, 2)
+    monkeypatch.setattr(see_min.fit, "BLOCK", 5)
+    monkeypatch.setattr(see_min.als, "BLOCK", 5)
+    (parts, many), Q, other = fitted(), spanned(), low_rank_encoding(matrix, weights, 2)
+    np.testing.assert_allclose(many, one, rtol=1e-11)
+    np.testing.assert_allclose(parts.rows(range(V)), whole.rows(range(V)), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(Q.T @ Q, P.T @ P, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(other.rows(range(V)), low.rows(range(V)), rtol=1e-9, atol=1e-11)
+    error = (weights @ ((matrix - low.rows(range(V))) ** 2).sum(1)) / (weights @ (matrix**2).sum(1))
+    np.testing.assert_allclose(relative_error(matrix, other, weights), error, rtol=1e-9)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_mapped_file_is_fitted_exactly_like_the_array_in_it(tmp_path, monkeypatch, inner, kind):
+    matrix, weights, start, units = problem(2, inner=inner, bag=True)
+    matrix, start = matrix.astype(kind), owning(start)
+    np.save(tmp_path / "e.npy", matrix)
+    mapped = np.load(tmp_path / "e.npy", mmap_mode="r")
+    monkeypatch.setattr(see_min.fit, "BLOCK", 5)
+    assert isinstance(mapped, np.memmap) and np.array_equal(carrier(mapped, weights, 4), carrier(matrix, weights, 4))
+    (a, history_a), (b, history_b) = (fit(E0, start, weights, units, sweeps=3) for E0 in (mapped, matrix))
+    assert history_a == history_b and np.array_equal(a.index, b.index)
+    assert all(np.array_equal(a.parameters[name], b.parameters[name]) for name in b.parameters)
+    assert relative_error(mapped, a, weights) == relative_error(matrix, b, weights)
+    low_a, low_b = low_rank_encoding(mapped, weights, 3), low_rank_encoding(matrix, weights, 3)
+    assert np.array_equal(low_a.tables[0], low_b.tables[0]) and type(low_a.tables[0]) is np.ndarray
+
+
+def test_single_precision_is_fitted_in_double():
+    """Numbers of single precision are numbers of double precision too, so the fit of both is the same; the bag's as well."""
+    matrix, weights, start, units = problem(2, inner=True, bag=True)
+    single, vectors = matrix.astype(np.float32), start.bag_vectors.astype(np.float32)
+    (a, history_a), (b, history_b) = (
+        fit(single.astype(kind), replace(start, bag_vectors=vectors.astype(kind)), weights, units, sweeps=3)
+        for kind in (np.float32, np.float64)
+    )
+    assert history_a == history_b and all(np.array_equal(a.parameters[name], b.parameters[name]) for name in b.parameters)
+    assert all(array.dtype == np.float64 for array in a.parameters.values())
+
+
+def test_numbers_that_are_not_finite_are_counted_over_all_blocks(monkeypatch):
+    matrix, _, start, _ = problem(2)
+    monkeypatch.setattr(see_min.fit, "BLOCK", 5)
+    matrix[[0, 7, V - 1], 1] = np.nan, np.inf, -np.inf
+    with pytest.raises(DataError, match="matrix: expected finite numbers, got 3 that are NaN or infinite"):
+        fit(matrix, start)
+
+
+PEAK = """
+import re, sys
+import numpy as np
+from see_min.encoding import SememeEncoding
+from see_min.fit import carrier, fit, relative_error
+from see_min.matrices import load_matrix
+
+def resident(name):
+    return 1024 * int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+before = resident("VmRSS")
+matrix = load_matrix(sys.argv[1], mapped=True)
+whole = matrix.astype(float) if sys.argv[2] == "copy" else None
+V, rng = len(matrix), np.random.default_rng(0)
+P = carrier(matrix, np.ones(V), 16)
+bag = np.where(np.arange(V) < 1000, np.arange(V), -1)[:, None]
+start = SememeEncoding([rng.standard_normal((50, 3, 4))] * 2, rng.integers(0, 50, (V, 2)), None, P, bag, np.zeros((1000, 16)))
+encoding, history = fit(matrix, start, sweeps=1)
+assert relative_error(matrix, encoding) < 1
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of one process is read where Linux tells it")
+def test_a_fit_of_a_mapped_file_never_holds_a_copy_of_the_matrix(tmp_path):
+    """205 MB of float32: the pages of the file count as held, and beyond them less than half a float32 copy is asked for.
+
+    The control keeps a float64 copy from the start and must be seen.
+    """
+    write_random(tmp_path / "e.npy", (200_000, 256))
+    size = (tmp_path / "e.npy").stat().st_size
+    call = [sys.executable, "-c", PEAK, tmp_path / "e.npy"]
+    streamed, copied = (int(subprocess.check_output([*call, way], text=True)) for way in ("stream", "copy"))
+    assert streamed < 1.5 * size < 2.9 * size < copied, (streamed / size, copied / size)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.5])

@@ -132,6 +132,56 @@ def test_memory_is_not_asked_for_numbers_that_a_file_does_not_have(tmp_path):
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_a_mapped_matrix_is_a_read_only_map_of_the_numbers_in_the_file(tmp_path, write, kind):
+    matrix = E.astype(kind)
+    np.save(tmp_path / "e.npy", matrix)
+    entries = {"a": claim([1], 0, 1, kind="U8"), "embed": entry(matrix, 1, kind={"f4": "F32", "f8": "F64"}[kind])}
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)  # then the numbers stand at an odd place in the file
+    write("e.safetensors", safetensors_bytes(header, bytes(1) + matrix.tobytes()))
+    for name in ("e.npy", "e.safetensors"):
+        mapped = load_matrix(tmp_path / name, mapped=True)
+        assert isinstance(mapped, np.memmap) and not mapped.flags.writeable and mapped.dtype == matrix.dtype
+        np.testing.assert_array_equal(mapped, matrix)
+        assert not isinstance(load_matrix(tmp_path / name), np.memmap)
+
+
+def test_what_cannot_stay_in_its_file_is_loaded_although_a_map_is_asked_for(tmp_path, write):
+    for name, array, save in (("h.npy", E.astype("f2"), np.save), ("b.npy", E.astype(">f4"), np.save), ("e.npz", E, np.savez)):
+        save(tmp_path / name, array)
+    half, bits = E.astype("<f2"), (E.astype("<f4").view("<u4") >> 16).astype("<u2")
+    write("h.safetensors", safetensors_bytes({"embed": entry(half, kind="F16")}, half.tobytes()))
+    write("b.safetensors", safetensors_bytes({"embed": entry(bits, kind="BF16")}, bits.tobytes()))
+    for name in ("h.npy", "b.npy", "e.npz", "h.safetensors", "b.safetensors"):
+        loaded, expected = load_matrix(tmp_path / name, mapped=True), load_matrix(tmp_path / name)
+        assert not isinstance(loaded, np.memmap) and loaded.flags.writeable and loaded.dtype == expected.dtype
+        np.testing.assert_array_equal(loaded, expected)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_one_nan_in_the_last_of_many_rows_is_found_and_named(tmp_path, write, mapped):
+    matrix = np.zeros((9001, 2), np.float32)
+    matrix[-1, 1] = np.nan
+    np.save(tmp_path / "e.npy", matrix)
+    write("e.safetensors", safetensors_bytes({"embed": entry(matrix)}, matrix.tobytes()))
+    for name in ("e.npy", "e.safetensors"):
+        with pytest.raises(DataError, match=f"{name}: expected finite numbers, got NaN or infinity in row 9000$"):
+            load_matrix(tmp_path / name, mapped=mapped)
+
+
+def test_a_map_asks_for_the_memory_of_a_block_and_not_of_the_file(tmp_path):
+    shape = (2**16, 2**9)
+    with open(tmp_path / "e.npy", "wb") as file:  # 128 MiB of zeros that take no room on the disk
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + 4 * shape[0] * shape[1])
+    for mapped, fits in ((True, True), (False, False)):
+        tracemalloc.start()
+        assert load_matrix(tmp_path / "e.npy", mapped=mapped).shape == shape
+        assert (tracemalloc.get_traced_memory()[1] < 2**24) == fits
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("array", "text"),
     [
@@ -155,8 +205,9 @@ def test_a_matrix_without_rows_is_an_error(tmp_path, write):
     with pytest.raises(DataError, match="e.npy: expected"):
         load_matrix(tmp_path / "e.npy")
     empty = {"embed": {"dtype": "F32", "shape": [0, 3], "data_offsets": [0, 0]}}
-    with pytest.raises(DataError, match=r"expected a matrix with rows and columns, got shape \(0, 3\)"):
-        load_matrix(write("e.safetensors", safetensors_bytes(empty)))
+    for mapped in (False, True):
+        with pytest.raises(DataError, match=r"expected a matrix with rows and columns, got shape \(0, 3\)"):
+            load_matrix(write("e.safetensors", safetensors_bytes(empty)), mapped=mapped)
 
 
 def test_other_files_and_missing_files_are_errors(tmp_path):
@@ -226,8 +277,9 @@ def test_a_truncated_file_is_an_error_at_every_length(write, name):
     good = good_files()[name]
     assert load_matrix(write(name, good)).shape == E.shape
     for length in range(0, len(good)):
-        with pytest.raises(DataError):
-            load_matrix(write(name, good[:length]))
+        for mapped in (False, True):
+            with pytest.raises(DataError):
+                load_matrix(write(name, good[:length]), mapped=mapped)
 
 
 @pytest.mark.parametrize("name", good_files())
