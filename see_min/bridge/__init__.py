@@ -1,10 +1,14 @@
 """The thin torch bridge: the core decides every shape, the bridge makes parameters of it and trains them."""
 
 from see_min.bridge.checkpoint import load_checkpoint, save_checkpoint
-from see_min.bridge.finetune import perplexity, pretrain, stage1, stage2
+from see_min.bridge.compress import Compressed, compress
+from see_min.bridge.finetune import Task, perplexity, pretrain, stage1, stage2
 from see_min.bridge.layers import SememeEmbedding, TiedHead
-from see_min.bridge.models import GPTConfig, TinyGPT
-from see_min.bridge.swap import swap_embedding
+from see_min.bridge.models import BERTConfig, GPTConfig, TinyBERT, TinyGPT
+from see_min.bridge.swap import find_embeddings, swap_embedding, to_dense
+from see_min.bridge.training import Loop, join_processes
+from see_min.bridge.translator import TinyTranslator, TranslatorConfig
 
-__all__ = ["GPTConfig", "SememeEmbedding", "TiedHead", "TinyGPT", "load_checkpoint", "perplexity", "pretrain",
-           "save_checkpoint", "stage1", "stage2", "swap_embedding"]
+__all__ = ["BERTConfig", "Compressed", "GPTConfig", "Loop", "SememeEmbedding", "Task", "TiedHead", "TinyBERT", "TinyGPT",
+           "TinyTranslator", "TranslatorConfig", "compress", "find_embeddings", "join_processes", "load_checkpoint", "perplexity",
+           "pretrain", "save_checkpoint", "stage1", "stage2", "swap_embedding", "to_dense"]

@@ -8,33 +8,68 @@ Stage 2 moves everything, by distillation and cross entropy:
 
     loss = alpha T^2 KL(teacher || student) + (1 - alpha) CE
 
-The two stages are the paper's (arXiv 2412.12204); dividing by variances, and every number here, is ours.
+and for an encoder of sentences, which has no vocabulary to predict, by hidden states and the means of sentences:
+
+    loss = mean over blocks of MSE(H, H0) / var(H0) + beta MSE(mean H, mean H0) / var(mean H0)
+
+The two stages are the paper's (arXiv 2412.12204); dividing by variances, the loss of encoders, and every number here, is ours.
 """
 
 import math
-import time
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from see_min.bridge.training import Objective, train
 from see_min.corpus import windows
+from see_min.sequences import IGNORE
 
 RARE_FROM = 1000  # targets that are not among the 1,000 most frequent words are rare
 
 
-def cosine(step, steps, warmup=10, floor=0.05):
-    """Learning-rate factor: linear warm-up, then half a cosine down to `floor`.
+@dataclass(frozen=True)
+class Task:
+    """What a stage has to know of a model beyond its protocol `hidden_states(*inputs)`, `logits(state)`.
 
-    Examples
-    --------
-    >>> [round(cosine(step, 100), 2) for step in (0, 9, 50, 100)]
-    [0.1, 0.98, 0.53, 0.05]
+    Attributes
+    ----------
+    embeddings : tuple of str
+        The dotted name of the embedding of each input in turn.
+    pad : int or None
+        The id that fills rows up; its positions do not count.
     """
-    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    embeddings: tuple = ("token_embedding",)
+    pad: int | None = None
+
+    def parameters(self, model):
+        """The parameters of the embeddings, each once."""
+        return list({id(p): p for name in self.embeddings for p in model.get_submodule(name).parameters()}.values())
+
+    def rest(self, model):
+        """The other parameters."""
+        own = {id(p) for p in self.parameters(model)}
+        return [p for p in model.parameters() if id(p) not in own]
+
+    def real(self, tensor, ids):
+        """The positions of a tensor (b, t, D) that are not padding: (N, D)."""
+        return tensor.flatten(0, 1) if self.pad is None else tensor[ids != self.pad]
+
+    def embedded(self, model, batch):
+        """The embeddings of each input, (N, D) each."""
+        return [self.real(model.get_submodule(name)(ids), ids) for name, ids in zip(self.embeddings, batch.inputs)]
+
+    def blocks(self, states, batch):
+        """The states after each block, (N, D) each; a model with several inputs has equally many states of each."""
+        each = len(states) // len(batch.inputs)
+        return [self.real(state, batch.inputs[i // each]) for i, state in enumerate(states) if i % each]
 
 
-def pretrain(model, batches, steps, rate=2e-3, decay=2.0, label="teacher"):
+LANGUAGE = Task()
+
+
+def pretrain(model, batches, steps, rate=2e-3, decay=2.0, task=LANGUAGE, loop=None, label="teacher"):
     """Cross-entropy training with AdamW.
 
     The embedding alone has a strong weight decay: it takes the noise of the initial values off the rows of words that are
@@ -42,65 +77,73 @@ def pretrain(model, batches, steps, rate=2e-3, decay=2.0, label="teacher"):
 
     Parameters
     ----------
-    model : TinyGPT
-    batches : iterable of int arrays (b, t + 1)
+    model : nn.Module of the bridge
+    batches : iterable of see_min.sequences.Batch
     steps : int
         How many batches there are.
     rate, decay : float
-        Peak learning rate, weight decay of the token embedding.
+        Peak learning rate, weight decay of the embeddings.
+    task : Task
+    loop : see_min.bridge.training.Loop, optional
 
     Returns
     -------
-    dict with `loss` (of the last step), `tokens` and `seconds`
+    dict, as `see_min.bridge.training.train`
     """
-    embedding = list(model.token_embedding.parameters())
-    rest = [p for name, p in model.named_parameters() if not name.startswith("token_embedding.")]
-    groups = [{"params": embedding, "weight_decay": decay}, {"params": rest, "weight_decay": 0.05}]
+    groups = [{"params": task.parameters(model), "weight_decay": decay}, {"params": task.rest(model), "weight_decay": 0.05}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
 
-    def loss_of(number, batch):
-        return cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+    def loss(model, batch):
+        return cross_entropy(model(*batch.inputs), batch.targets)
 
-    return _train(model, optimizer, loss_of, batches, steps, label)
+    model.train()
+    try:
+        return train(Objective(model, loss), optimizer, batches, steps, label, loop, task.pad)
+    finally:
+        model.eval()
 
 
-def stage1(student, teacher, batches, steps, rate=2e-3, states=None, label="stage 1"):
-    """Match embeddings and hidden states; only the student's token embedding moves.
+def stage1(student, teacher, batches, steps, rate=2e-3, task=LANGUAGE, loop=None, label="stage 1"):
+    """Match embeddings and hidden states; only the student's embeddings move. Dropout is off, as in the teacher.
 
     Parameters
     ----------
-    student, teacher : TinyGPT
-        The teacher has a dense embedding and is not changed.
-    batches : iterable of int arrays (b, t + 1)
+    student, teacher : nn.Module of the bridge
+        The teacher has dense embeddings and is not changed.
+    batches : iterable of see_min.sequences.Batch
     steps : int
-    states : callable(number, ids), optional
-        Gives the teacher's hidden states of a batch, where they are at hand already.
+    task : Task
+    loop : see_min.bridge.training.Loop, optional
 
     Returns
     -------
-    dict with `loss`, `tokens` and `seconds`
+    dict, as `see_min.bridge.training.train`
     """
-    moving = list(student.token_embedding.parameters())
-    states = states or (lambda number, ids: hidden_states(teacher, ids))
+    moving = task.parameters(student)
 
-    def loss_of(number, batch):
-        ids = batch[:, :-1]
-        E, E0 = student.token_embedding(ids), teacher.token_embedding(ids).detach()  # (b, t, D)
-        pairs = [(E, E0), *zip(student.hidden_states(ids)[1:], states(number, ids)[1:])]
-        return sum(F.mse_loss(ours, theirs) / theirs.var() for ours, theirs in pairs)
+    def loss(student, batch):
+        pairs = list(zip(task.embedded(student, batch), _without_gradient(task.embedded, teacher, batch)))
+        pairs += _block_pairs(student, teacher, task, batch)[0]
+        return sum(relative_mse(ours, theirs) for ours, theirs in pairs)
 
-    frozen = [p for p in student.parameters() if p.requires_grad and all(p is not m for m in moving)]
+    own = {id(p) for p in moving}
+    frozen = [p for p in student.parameters() if p.requires_grad and id(p) not in own]
     for parameter in frozen:
         parameter.requires_grad_(False)
+    student.eval()
     try:
-        return _train(student, torch.optim.Adam(moving, lr=rate), loss_of, batches, steps, label)
+        return train(Objective(student, loss), torch.optim.Adam(moving, lr=rate), batches, steps, label, loop, task.pad)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
 
 
-def stage2(student, teacher, batches, steps, rate=1e-3, alpha=0.5, temperature=1.0, states=None, label="stage 2"):
-    """Distil the teacher's predictions and learn from the text; every parameter moves, leaf tables at twice the rate.
+def stage2(student, teacher, batches, steps, rate=1e-3, alpha=0.5, temperature=1.0, beta=3.0, leaves=2.0, task=LANGUAGE,
+           loop=None, label="stage 2"):
+    """Every parameter moves, those of the embeddings at `leaves` times the rate. Dropout is off.
+
+    Batches with targets: distil the teacher's predictions and learn from the text. Batches without: match hidden states and the
+    mean states of sentences.
 
     Parameters
     ----------
@@ -108,27 +151,61 @@ def stage2(student, teacher, batches, steps, rate=1e-3, alpha=0.5, temperature=1
         Share of the distillation in the loss.
     temperature : float
         T; logits are divided by it before the softmax.
+    beta : float
+        Weight of the means of sentences.
 
     Other parameters and the result are those of `stage1`.
     """
-    leaves = list(student.token_embedding.parameters())
-    rest = [p for name, p in student.named_parameters() if not name.startswith("token_embedding.")]
-    optimizer = torch.optim.Adam([{"params": rest, "lr": rate}, {"params": leaves, "lr": 2 * rate}], betas=(0.9, 0.98))
-    states = states or (lambda number, ids: hidden_states(teacher, ids))
+    groups = [{"params": task.rest(student), "lr": rate}, {"params": task.parameters(student), "lr": leaves * rate}]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
 
-    def loss_of(number, batch):
-        ids, targets = batch[:, :-1], batch[:, 1:]
-        with torch.no_grad():
-            goal = teacher.logits(states(number, ids)[-1])  # (b, t, V)
-        logits = student(ids)  # (b, t, V)
-        return alpha * distillation(logits, goal, temperature) + (1 - alpha) * cross_entropy(logits, targets)
+    def loss(student, batch):
+        if batch.targets is None:
+            return sentence_loss(student, teacher, task, batch, beta)
+        here = batch.targets != IGNORE  # (b, t)
+        targets = batch.targets[here]  # (N,)
+        goal = _without_gradient(_logits, teacher, batch, here)  # (N, V)
+        logits = _logits(student, batch, here)  # (N, V)
+        return alpha * distillation(logits, goal, temperature) + (1 - alpha) * F.cross_entropy(logits, targets)
 
-    return _train(student, optimizer, loss_of, batches, steps, label)
+    student.eval()
+    return train(Objective(student, loss), optimizer, batches, steps, label, loop, task.pad)
+
+
+def _without_gradient(function, *arguments):
+    with torch.no_grad():
+        return function(*arguments)
+
+
+def _logits(model, batch, here):
+    """Scores (N, V) at the positions that have a target; the head sees no other."""
+    return model.logits(model.hidden_states(*batch.inputs)[-1][here])
+
+
+def _block_pairs(student, teacher, task, batch):
+    """Pairs of states (N, D) after each block, the student's first; and the two last states (b, t, D)."""
+    ours = student.hidden_states(*batch.inputs)
+    theirs = _without_gradient(teacher.hidden_states, *batch.inputs)
+    return list(zip(task.blocks(ours, batch), task.blocks(theirs, batch))), (ours[-1], theirs[-1])
+
+
+def relative_mse(ours, theirs):
+    """MSE(ours, theirs) / var(theirs)."""
+    return F.mse_loss(ours, theirs) / theirs.var()
+
+
+def sentence_loss(student, teacher, task, batch, beta):
+    """The loss of an encoder of sentences, see above."""
+    pairs, last = _block_pairs(student, teacher, task, batch)
+    ids = batch.inputs[-1]
+    real = torch.ones_like(ids) if task.pad is None else (ids != task.pad).long()  # (b, t)
+    means = [(state * real[..., None]).sum(1) / real.sum(1, keepdim=True) for state in last]  # (b, D) each
+    return sum(relative_mse(*pair) for pair in pairs) / len(pairs) + beta * relative_mse(*means)
 
 
 def cross_entropy(logits, targets):
-    """Mean of -ln p(target): logits (b, t, V), targets (b, t)."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    """Mean of -ln p(target) over positions with a target: logits (b, t, V), targets (b, t)."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
 
 
 def distillation(logits, goal, temperature=1.0):
@@ -136,20 +213,14 @@ def distillation(logits, goal, temperature=1.0):
 
     Examples
     --------
-    >>> goal = torch.tensor([[[1.0, 2.0, 4.0]]])
+    >>> goal = torch.tensor([[1.0, 2.0, 4.0]])
     >>> abs(float(distillation(goal + 5, goal))) < 1e-6          # logits matter up to a constant
     True
 
     Source: Hinton et al., arXiv 1503.02531.
     """
-    ours, theirs = (F.log_softmax(x.flatten(0, 1) / temperature, -1) for x in (logits, goal))  # (b t, V)
+    ours, theirs = (F.log_softmax(x.flatten(0, -2) / temperature, -1) for x in (logits, goal))  # (N, V)
     return temperature**2 * F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
-
-
-@torch.no_grad()
-def hidden_states(model, ids):
-    """The hidden states of a model that is not trained."""
-    return model.hidden_states(ids)
 
 
 @torch.no_grad()
@@ -178,23 +249,3 @@ def perplexity(model, ids, most=320, size=16):
     loss, target = torch.cat(losses).double(), torch.cat(targets)
     rare = loss[target >= RARE_FROM]
     return math.exp(loss.mean()), math.exp(rare.mean()) if len(rare) else None
-
-
-def _train(model, optimizer, loss_of, batches, steps, label):
-    """One optimizer step a batch, gradient norm at most 1, cosine schedule; a bar on a terminal only."""
-    device = next(model.parameters()).device
-    peak = [group["lr"] for group in optimizer.param_groups]
-    start, tokens, loss = time.perf_counter(), 0, torch.tensor(float("nan"))
-    model.train()
-    for number, batch in enumerate(tqdm(batches, total=steps, desc=label, disable=None, leave=False)):
-        for group, rate in zip(optimizer.param_groups, peak):
-            group["lr"] = rate * cosine(number, steps)
-        batch = torch.as_tensor(batch).to(device)  # (b, t + 1)
-        loss = loss_of(number, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-        optimizer.step()
-        tokens += batch[:, 1:].numel()
-    model.eval()
-    return {"loss": loss.item(), "tokens": tokens, "seconds": time.perf_counter() - start}

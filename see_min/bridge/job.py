@@ -16,18 +16,19 @@ import torch
 from tqdm import tqdm
 
 from see_min.bridge.checkpoint import load_checkpoint, save_checkpoint
-from see_min.bridge.finetune import hidden_states, perplexity, pretrain, stage1, stage2
+from see_min.bridge.finetune import perplexity, pretrain, stage1, stage2
 from see_min.bridge.models import GPTConfig, TinyGPT
 from see_min.bridge.swap import swap_embedding
 from see_min.budget import low_rank, plan_policy, plan_product
 from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
-from see_min.corpus import PACKAGES, batches, build_corpus, default_documents, file_documents
+from see_min.corpus import PACKAGES, build_corpus, default_documents, file_documents
 from see_min.files import write_atomic
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
 from see_min.lexicon_files import load_lexicon
 from see_min.morphemes import segment
 from see_min.results import environment
+from see_min.sequences import language_batches
 from see_min.units import GENERAL, annotate, assign, check_policy, shared_units
 
 STUDENTS = ("see", "see-paper", "svd", "hashed", "shuffled")
@@ -175,12 +176,11 @@ class Run:
         self.matrix = self.teacher.token_embedding.weight.detach().cpu().double().numpy()  # E0 (V, D)
         self.weights = frequency_weights(self.corpus.counts)  # f (V,)
         self.fine = list(self._batches(job.stage1_steps + job.stage2_steps, job.seed + 1))  # the same for every student
-        self.states = {}
         self.say(f"teacher: perplexity {rows[0]['value']:.1f} ({rows[0]['seconds']:.0f} s)")
 
         def train_on():
             model = copy.deepcopy(self.teacher)
-            result = stage2(model, self.teacher, self.fine, len(self.fine), states=self._states, label="dense")
+            result = stage2(model, self.teacher, self.fine, len(self.fine), label="dense")
             return [self._row(model, "dense", 1, "stage2", result["seconds"])]
 
         rows += self.phase("dense", train_on)
@@ -190,13 +190,7 @@ class Run:
         return rows
 
     def _batches(self, steps, seed):
-        return batches(self.corpus.train, self.job.context, self.job.batch, steps, seed)
-
-    def _states(self, number, ids, offset=0):
-        """The teacher's hidden states of a finetuning batch: computed for the first student, kept for the others."""
-        if number + offset not in self.states:
-            self.states[number + offset] = hidden_states(self.teacher, ids)
-        return self.states[number + offset]
+        return language_batches(self.corpus.train, self.job.context, self.job.batch, steps, seed)
 
     def encoding(self, method, ratio):
         """Build and fit what a student starts from: (encoding, relative weighted error)."""
@@ -227,11 +221,10 @@ class Run:
         row = lambda stage, seconds: self._row(student, method, ratio, stage, seconds, encoding)
         rows = [row("fit", time.perf_counter() - start) | {"weighted_error": error}]
         first = job.stage1_steps
-        result = stage1(student, self.teacher, self.fine[:first], first, states=self._states)
-        rows.append(row("stage1", result["seconds"]) | {"tokens": result["tokens"], "loss": result["loss"]})
-        result = stage2(student, self.teacher, self.fine[first:], job.stage2_steps,
-                        states=lambda number, ids: self._states(number, ids, first))
-        rows.append(row("stage2", result["seconds"]) | {"tokens": result["tokens"], "loss": result["loss"]})
+        result = stage1(student, self.teacher, self.fine[:first], first)
+        rows.append(row("stage1", result["seconds"]) | result)
+        result = stage2(student, self.teacher, self.fine[first:], job.stage2_steps)
+        rows.append(row("stage2", result["seconds"]) | result)
         if method == "see":
             save_checkpoint(student, self.out / f"see_{ratio:g}x.pt", self.corpus.words)
         values = ", ".join(f"{r['stage']} {r['value']:.1f}" for r in rows)
