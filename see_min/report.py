@@ -8,6 +8,7 @@ import numpy as np
 
 from see_min.checks import DataError
 from see_min.files import atomic_path, write_atomic
+from see_min.metrics import METRICS, against, direction, gain, gaps, number
 from see_min.results import STAGES, check_report, final_rows, over_seeds, teacher_row
 
 COLUMNS = ("method, ratio", "floats kept", "bytes kept", "after fit", "stage 1", "stage 2", "rare words (stage 2)", "vs dense",
@@ -25,16 +26,12 @@ OTHER_STYLES = (("#E69F00", "P", (0, (8, 2, 2, 2))), ("#7F7F7F", "X", (0, (1, 2)
                 ("#8C564B", "h", (0, (10, 3))), ("#9467BD", "<", (0, (1, 1))), ("#5F7A1F", ">", (0, (5, 1, 1, 1))))
 
 
-def _number(value):
-    return "–" if value is None else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-
-
 def table(report):
     """The report as Markdown: the command, one line a method and ratio, one sentence a ratio, task and environment.
 
     Floats and bytes kept are shares of the dense embedding (bytes with the indices); *vs dense* is
-    value(stage 2) / value(teacher) - 1; seconds are summed over the stages of the line. The same report gives the
-    same text.
+    value(stage 2) / value(teacher) - 1 for a perplexity, else value(stage 2) - value(teacher) in points; seconds are
+    summed over the stages of the line, tokens/s (if any) are of its last stage. The same report gives the same text.
 
     Returns
     -------
@@ -56,10 +53,12 @@ def table(report):
     """
     lines = check_report(report)
     teacher = teacher_row(lines)
-    heads = [f"{head} ({teacher['metric']})" if head == "after fit" else head for head in COLUMNS]
+    extra = ("tokens/s",) if any("tokens_per_second" in row for row in report["rows"]) else ()
+    added = {"after fit": f" ({teacher['metric']})", "vs dense": " (points)" if METRICS[teacher["metric"]] else ""}
+    heads = [head + added.get(head, "") for head in COLUMNS + extra]
     text = [f"Command: `{' '.join(str(report['task']['command']).split())}`", ""]
-    text += [cells(heads), cells(["---"] + ["---:"] * (len(COLUMNS) - 1))]
-    text += [cells(_line(stages, teacher)) for stages in lines.values()]
+    text += [cells(heads), cells(["---"] + ["---:"] * (len(heads) - 1))]
+    text += [cells(_line(stages, teacher)[:len(heads)]) for stages in lines.values()]
     text += ["", _note(teacher, any(method == "dense" and "stage2" in stages for (method, _), stages in lines.items())), ""]
     ratios = dict.fromkeys(ratio for method, ratio in lines if method != "dense")  # a set that keeps the order
     text += [f"- {sentence(lines, ratio)}" for ratio in ratios]
@@ -81,29 +80,32 @@ def cells(values):
 
 
 def _line(stages, teacher):
-    """The cells of one line of the table; dense stands under *fit* as the teacher."""
+    """The cells of one line of the table, tokens/s last; dense stands under *fit* as the teacher."""
+    metric = teacher["metric"]
     start = stages.get("fit", stages.get("teacher"))
     one, two = stages.get("stage1"), stages.get("stage2")
     row = two or one or start
     kept = [teacher[key] / row[key] for key in ("embedding_floats", "embedding_bytes")]
-    values = [_number(stage and stage["value"]) for stage in (start, one, two)]
-    change = f"{round(100 * (two['value'] / teacher['value'] - 1), 1) + 0.0:+.1f} %" if two else "–"  # + 0.0: no -0.0
+    values = [number(stage and stage["value"], metric) for stage in (start, one, two)]
+    change = against(two["value"], teacher["value"], metric) if two else "–"
     seconds = sum(stage["seconds"] for stage in stages.values())
     name = row["method"] if row["method"] == "dense" else f"{row['method']}, {row['ratio']:g}"
     kept = ["1" if row["method"] == "dense" else f"1/{share:.1f}" for share in kept]
-    return [name, *kept, *values, _number(two and two["rare_value"]), change, _number(seconds)]
+    values.append(number(two and two["rare_value"], metric))
+    return [name, *kept, *values, change, number(seconds), number(row.get("tokens_per_second"))]
 
 
 def _note(teacher, trained_on):
-    note = f"The dense line shows the teacher under *after fit* (rare words {_number(teacher['rare_value'])})"
+    note = f"The dense line shows the teacher under *after fit* (rare words {number(teacher['rare_value'], teacher['metric'])})"
     note += ", and the teacher trained on for as long as the students under *stage 2*" if trained_on else ""
     return f"{note}; *vs dense* compares with the teacher. Bytes include indices. One run a number: no spread is known."
 
 
 def sentence(lines, ratio):
-    """Who has the lowest final perplexity at a ratio, and the knowledge gain: value(control) - value(see), control by control.
+    """Who has the best final value at a ratio, and the knowledge gain of see, control by control.
 
-    Only methods that reached the last stage of that ratio are compared.
+    The gain is value(control) - value(see), with the sign turned if more is better. Only methods that reached
+    the last stage of that ratio are compared.
 
     Parameters
     ----------
@@ -121,22 +123,21 @@ def sentence(lines, ratio):
     Source: ours.
     """
     stage, rows = final_rows(lines, ratio)
-    best = min(rows, key=lambda row: row["value"])
+    metric = rows[0]["metric"]
+    word, choose = ("highest", max) if METRICS[metric] else ("lowest", min)
+    best = choose(rows, key=lambda row: row["value"])
     values = {row["method"]: row["value"] for row in rows}
-    gains = []
-    for control in ("hashed", "shuffled"):
-        if "see" in values and control in values:
-            gain = round(values[control] - values["see"], 2)
-            verb = "gains {} on" if gain > 0 else "loses {} to" if gain < 0 else "draws level with"
-            gains.append(f"{verb.format(f'{abs(gain):.2f}')} {control}")
-    text = f"Ratio {ratio:g}: the lowest {best['metric']} {STAGES[stage]} is that of {best['method']} ({_number(best['value'])})"
+    gains = [f"{gain(values['see'], values[control], metric)} {control}" for control in ("hashed", "shuffled")
+             if "see" in values and control in values]
+    text = f"Ratio {ratio:g}: the {word} {metric} {STAGES[stage]} is that of {best['method']} ({number(best['value'], metric)})"
     return text + (f"; see {' and '.join(gains)}." if gains else ".")
 
 
 def seeds_table(reports):
-    """Mean and range of the final perplexity over runs with different seeds, as Markdown.
+    """Mean and range of the final value over runs with different seeds, as Markdown.
 
-    *behind see* is the mean over runs of value / value(see) - 1, with its lowest and highest run in brackets.
+    *behind see* is the mean over runs of value / value(see) - 1 for a perplexity, else of value(see) - value in points,
+    with its lowest and highest run in brackets.
 
     Raises
     ------
@@ -146,22 +147,23 @@ def seeds_table(reports):
     Source: ours.
     """
     text = ["Commands:", *(f"- `{report['task']['command']}`" for report in reports), ""]
-    text += [cells(["method, ratio", "perplexity: mean (lowest to highest)", "rare words: mean", "behind see: mean (range)"]),
-             cells(["---", "---:", "---:", "---:"])]
-    for (method, ratio), runs in over_seeds(reports).items():
-        value, behind = runs["value"], 100 * runs["behind"]
-        spread = f"{_number(value.mean())} ({_number(value.min())} to {_number(value.max())})"
-        gap = f"{behind.mean():+.1f} % ({behind.min():+.1f} to {behind.max():+.1f})"
-        gap = "–" if method in ("dense", "see") else gap
+    spreads, metric = over_seeds(reports), reports[0]["rows"][0]["metric"]
+    points = " in points" if METRICS[metric] else ""
+    heads = ["method, ratio", f"{metric}: mean (lowest to highest)", "rare words: mean", f"behind see{points}: mean (range)"]
+    text += [cells(heads), cells(["---", "---:", "---:", "---:"])]
+    for (method, ratio), runs in spreads.items():
+        mean, low, high = (number(getattr(runs["value"], name)(), metric) for name in ("mean", "min", "max"))
+        gap = "–" if method in ("dense", "see") else gaps(runs["behind"], metric)
         rare = None if np.isnan(runs["rare_value"]).any() else float(runs["rare_value"].mean())
-        text.append(cells(["dense" if method == "dense" else f"{method}, {ratio:g}", spread, _number(rare), gap]))
+        name = "dense" if method == "dense" else f"{method}, {ratio:g}"
+        text.append(cells([name, f"{mean} ({low} to {high})", number(rare, metric), gap]))
     return "\n".join(text) + "\n"
 
 
 def figure(report, path):
     """Draw quality against size as a PNG: all targets on the left, rare targets on the right; written atomically.
 
-    One line a method; x is the size of the embedding with its indices, y the perplexity after the last stage that
+    One line a method; x is the size of the embedding with its indices, y the value after the last stage that
     a student reached. Methods that stopped earlier stand in the table alone. Dense is a line across, not a point:
     at its true place, ten times further right, it would squeeze the students into a corner.
 
@@ -215,8 +217,9 @@ def _panel(axis, lines, key, title):
         points = sorted((row["embedding_bytes"] / unit, row[key]) for row in own)
         axis.plot([x for x, _ in points], [y for _, y in points], color=colour, marker=marker, ls=dashes, label=method,
                   lw=1.9, ms=7.5, mec="white", mew=0.8, zorder=4 if method == "see" else 3)
-    scales(axis, [row["embedding_bytes"] / unit for row in rows] or [dense], dense)
-    axis.set_title(f"{title} (less is better)", loc="left", fontsize=11)
+    scales(axis, [row["embedding_bytes"] / unit for row in rows] or [dense], dense,
+           wide=not METRICS[teacher["metric"]])  # scores may be 0 or negative: never logarithmic
+    axis.set_title(f"{title} ({direction(teacher['metric'])})", loc="left", fontsize=11)
     axis.set_xlabel(f"embedding, indices included ({name})")
     axis.set_ylabel(f"{teacher['metric']} {STAGES[stage]}")
 

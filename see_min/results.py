@@ -3,7 +3,7 @@
 A report is a dict with three entries: `task` (what was run, the command first), `environment` (where) and `rows`,
 one a method, ratio and stage, with the keys `method`, `ratio`, `stage`, `metric` and the numbers of NUMBERS.
 Methods outside METHODS are welcome once the optional entry `others` lists them; a misspelt one is an error.
-The metric is a perplexity: less is better, everywhere on this page.
+All rows have one metric of METRICS, which says whether more is better. A row may have the numbers of OPTIONAL as well.
 """
 
 import importlib.metadata
@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from see_min.checks import DataError
+from see_min.metrics import METRICS, RANGES, SLACK, behind
 
 STAGES = {"teacher": "as trained", "fit": "after the fit", "stage1": "after stage 1", "stage2": "after stage 2"}  # in time
 METHODS = ("dense", "see", "see-paper", "svd", "hashed", "shuffled")  # the order of the lines of one ratio
-METRICS = ("perplexity",)
 NUMBERS = ("ratio", "value", "rare_value", "embedding_floats", "embedding_bytes", "model_floats", "seconds")
+OPTIONAL = ("loss", "tokens", "tokens_per_second")
 
 
 def environment():
@@ -66,8 +67,9 @@ def check_report(report):
     Raises
     ------
     DataError
-        If a key is missing, a method, stage or metric is unknown, a number is not finite and positive (`seconds` may
-        be 0, `rare_value` None), two rows describe the same thing, or the teacher is missing.
+        If a key is missing, a method, stage or metric is unknown, rows differ in the metric, a value is outside the
+        range of its metric, another number is not finite and positive (`seconds` and OPTIONAL may be 0, `rare_value`
+        None), two rows describe the same thing, or the teacher is missing.
 
     Examples
     --------
@@ -83,10 +85,13 @@ def check_report(report):
             raise DataError(f"report.{key}: expected a value, got nothing")
     if "command" not in report["task"]:
         raise DataError("task.command: expected the command that made the numbers, got nothing")
-    allowed = {"method": (*METHODS, *sorted(report.get("others", ()))), "stage": tuple(STAGES), "metric": METRICS}
+    allowed = {"method": (*METHODS, *sorted(report.get("others", ()))), "stage": tuple(STAGES), "metric": tuple(METRICS)}
     lines = {}
     for i, row in enumerate(report["rows"]):
         _check_row(f"rows[{i}]", row, allowed)
+        first = report["rows"][0]["metric"]
+        if row["metric"] != first:
+            raise DataError(f"metric: expected one metric in all rows, got {first} in rows[0] and {row['metric']} in rows[{i}]")
         stages = lines.setdefault((row["method"], row["ratio"]), {})
         if row["stage"] in stages:
             same = f"{row['method']}, {row['ratio']:g}, {row['stage']}"
@@ -105,13 +110,24 @@ def _check_row(name, row, allowed):
     for key, values in allowed.items():
         if row[key] not in values:
             raise DataError(f"{name}.{key}: expected one of {', '.join(values)}, got {row[key]!r}")
-    for key in NUMBERS:
-        value = row[key]
-        if key == "rare_value" and value is None:  # no rare targets in this task
+    for key in (*NUMBERS, *(key for key in OPTIONAL if key in row)):
+        if key == "rare_value" and row[key] is None:  # no rare targets in this task
             continue
-        real = isinstance(value, numbers.Real) and math.isfinite(value)
-        if not real or value < 0 or (value == 0 and key != "seconds"):
-            raise DataError(f"{name}.{key}: expected a finite number above 0, got {value!r}")
+        _check_number(f"{name}.{key}", row[key], key, RANGES.get(row["metric"]))
+
+
+def _check_number(name, value, key, span):
+    """Values in `span` = (low, high), the range of their metric, if it has one; all else above 0, or 0 where that makes sense."""
+    real = isinstance(value, numbers.Real) and math.isfinite(value)
+    if span and key in ("value", "rare_value"):
+        low, high = span
+        if not real or not low - SLACK <= value <= high + SLACK:
+            raise DataError(f"{name}: expected a number from {low} to {high}, got {value!r}")
+    elif key in OPTIONAL:
+        if not real or value < 0:
+            raise DataError(f"{name}: expected a finite number, 0 or above, got {value!r}")
+    elif not real or value < 0 or (value == 0 and key != "seconds"):
+        raise DataError(f"{name}: expected a finite number above 0, got {value!r}")
 
 
 def teacher_row(lines):
@@ -153,12 +169,13 @@ def over_seeds(reports):
     Returns
     -------
     {(method, ratio): {"value": array, "rare_value": array, "behind": array}}, one number a run; `behind` is
-    value(method) / value(see) - 1 at the same ratio of the same run, NaN for dense.
+    `see_min.metrics.behind` of see at the same ratio of the same run (value(method) / value(see) - 1 for a
+    perplexity, else value(see) - value(method)), NaN for dense.
 
     Raises
     ------
     DataError
-        If the runs do not have the same methods and ratios.
+        If the runs do not have the same methods and ratios, or not the same metric.
 
     Source: ours.
     """
@@ -169,9 +186,13 @@ def over_seeds(reports):
                        for (method, ratio), stages in lines.items()})
     if any(list(final) != list(finals[0]) for final in finals):
         raise DataError("reports: expected the same methods and ratios in every run, got different ones")
+    metrics = list(dict.fromkeys(report["rows"][0]["metric"] for report in reports))
+    if len(metrics) > 1:
+        raise DataError(f"reports: expected one metric in all runs, got {', '.join(metrics)}")
     out = {}
     for method, ratio in finals[0]:
-        own = {key: np.array([final[method, ratio][key] or np.nan for final in finals]) for key in ("value", "rare_value")}
+        own = {key: np.array([np.nan if final[method, ratio][key] is None else final[method, ratio][key] for final in finals])
+               for key in ("value", "rare_value")}  # a value of 0 is a value
         see = np.array([final["see", ratio]["value"] if ("see", ratio) in final else np.nan for final in finals])
-        out[method, ratio] = own | {"behind": own["value"] / see - 1}
+        out[method, ratio] = own | {"behind": behind(own["value"], see, metrics[0])}
     return out

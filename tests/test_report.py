@@ -105,7 +105,7 @@ def test_sentence_compares_only_methods_that_reached_the_last_stage():
 @pytest.mark.parametrize("key, value, text", [
     ("stage", "x", r"rows\[3\]\.stage: expected one of teacher, fit, stage1, stage2, got 'x'"),
     ("method", "sea", r"rows\[3\]\.method: expected one of dense, see, see-paper, svd, hashed, shuffled, got 'sea'"),
-    ("metric", "bleu", r"rows\[3\]\.metric: expected one of perplexity, got 'bleu'"),
+    ("metric", "bleu", r"rows\[3\]\.metric: expected one of perplexity, masked accuracy, STS, BLEU, got 'bleu'"),
     ("value", float("nan"), r"rows\[3\]\.value: expected a finite number above 0, got nan"),
     ("value", "104", r"rows\[3\]\.value: expected a finite number above 0, got '104'"),
     ("embedding_bytes", 0, r"rows\[3\]\.embedding_bytes: expected a finite number above 0, got 0"),
@@ -312,3 +312,135 @@ def test_read_report_returns_what_was_written_and_names_the_path_of_anything_els
     (tmp_path / "other.json").write_text("[1")
     with pytest.raises(DataError, match="other.json: expected a report.json, got"):
         read_report(tmp_path / "other.json")
+
+
+def a_score_report(metric, values, rare=None):
+    """values: dense, dense trained on, see, svd, hashed, shuffled, all at ratio 10."""
+    names = [("dense", "teacher"), ("dense", "stage2"), *((name, "stage2") for name in ("see", "svd", "hashed", "shuffled"))]
+    rows = [row(name, 1 if name == "dense" else 10, stage, value, rare, 1000, 8000, 2.0)
+            for (name, stage), value in zip(names, values)]
+    return {"task": {"command": "c"}, "environment": {}, "rows": [{**one, "metric": metric} for one in rows]}
+
+
+ACCURACIES = (0.6, 0.625, 0.55, 0.5, 0.5504, 0.5)
+SIMILARITIES = (0.0, 0.0, -0.0001, -0.25, 0.004, -1)
+BLEUS = (30, 31.25, 28.5, 0.0, 27.25, 28.504)
+SCORES = [("masked accuracy", ACCURACIES), ("STS", SIMILARITIES), ("BLEU", BLEUS)]
+
+
+@pytest.mark.parametrize("metric, values, dense, see, svd", [
+    ("masked accuracy", ACCURACIES, ("0.600", "0.625", "+0.025"), ("0.550", "-0.050"), ("0.500", "-0.100")),
+    ("STS", SIMILARITIES, ("0.000", "0.000", "+0.000"), ("0.000", "+0.000"), ("-0.250", "-0.250")),
+    ("BLEU", BLEUS, ("30.0", "31.2", "+1.2"), ("28.5", "-1.5"), ("0.0", "-30.0")),
+])
+def test_table_of_scores_shows_their_decimals_and_differences_in_points(metric, values, dense, see, svd):
+    text = table(a_score_report(metric, values))
+    assert f"| after fit ({metric}) |" in text and "| vs dense (points) | seconds |" in text and "perplexity" not in text
+    assert lines_of_table(text)[:3] == [
+        f"| dense | 1 | 1 | {dense[0]} | – | {dense[1]} | – | {dense[2]} | 4.0 |",
+        f"| see, 10 | 1/1.0 | 1/1.0 | – | – | {see[0]} | – | {see[1]} | 2.0 |",
+        f"| svd, 10 | 1/1.0 | 1/1.0 | – | – | {svd[0]} | – | {svd[1]} | 2.0 |",
+    ]
+
+
+@pytest.mark.parametrize("metric, values, text", [
+    ("masked accuracy", ACCURACIES, "hashed (0.550); see draws level with hashed and gains 0.050 on shuffled."),
+    ("STS", SIMILARITIES, "hashed (0.004); see loses 0.004 to hashed and gains 1.000 on shuffled."),
+    ("BLEU", BLEUS, "shuffled (28.5); see gains 1.25 on hashed and draws level with shuffled."),
+])
+def test_sentence_calls_the_highest_score_the_best_and_turns_the_sign_of_the_gain(metric, values, text):
+    lines = check_report(a_score_report(metric, values))
+    assert sentence(lines, 10) == f"Ratio 10: the highest {metric} after stage 2 is that of {text}"
+
+
+@pytest.mark.parametrize("metric, values", SCORES)
+def test_over_seeds_counts_points_behind_see_and_takes_zero_for_a_value(metric, values):
+    spread = over_seeds([a_score_report(metric, values), a_score_report(metric, values[::-1])])
+    assert spread["svd", 10]["value"].tolist() == [values[3], values[2]]
+    assert spread["svd", 10]["behind"].tolist() == [values[2] - values[3], values[3] - values[2]]
+    assert spread["see", 10]["behind"].tolist() == [0, 0] and np.isnan(spread["dense", 1]["behind"]).all()
+    assert over_seeds([a_score_report(metric, values, rare=0)])["see", 10]["rare_value"].tolist() == [0]
+
+
+def test_seeds_table_of_scores_names_the_metric_and_shows_points():
+    text = seeds_table([a_score_report("STS", (0.8, 0.8, 0.7, svd, 0.5, 0.5)) for svd in (0.65, 0.75)])
+    assert "| STS: mean (lowest to highest) | rare words: mean | behind see in points: mean (range) |" in text
+    assert "| hashed, 10 | 0.500 (0.500 to 0.500) | – | +0.200 (+0.200 to +0.200) |" in text.splitlines()
+    assert "| svd, 10 | 0.700 (0.650 to 0.750) | – |" in text and "(-0.050 to +0.050) |" in text
+
+
+def test_seeds_table_of_perplexities_equals_the_lines_written_by_hand():
+    assert seeds_table(two_runs()).splitlines()[4:8] == [
+        "| method, ratio | perplexity: mean (lowest to highest) | rare words: mean | behind see: mean (range) |",
+        "| --- | ---: | ---: | ---: |",
+        "| dense | 100.0 (100.0 to 100.0) | 1,234 | – |",
+        "| see, 10 | 107.1 (102.0 to 112.2) | 1,300 | – |",
+    ]
+    assert "| hashed, 10 | 114.4 (103.5 to 125.2) | 1,400 | +6.5 % (+1.5 to +11.6) |" in seeds_table(two_runs())
+
+
+def test_rows_with_different_metrics_are_refused_in_one_report_and_over_seeds():
+    report = a_score_report("BLEU", BLEUS)
+    report["rows"][3]["metric"] = "perplexity"
+    report["rows"][3]["value"] = 2.0
+    text = r"^metric: expected one metric in all rows, got BLEU in rows\[0\] and perplexity in rows\[3\]$"
+    with pytest.raises(DataError, match=text):
+        check_report(report)
+    with pytest.raises(DataError, match="^reports: expected one metric in all runs, got STS, masked accuracy$"):
+        over_seeds([a_score_report(metric, ACCURACIES) for metric in ("STS", "masked accuracy")])
+
+
+@pytest.mark.parametrize("metric, low, high", [("masked accuracy", 0, 1), ("STS", -1, 1), ("BLEU", 0, 100)])
+@pytest.mark.parametrize("key", ["value", "rare_value"])
+def test_score_outside_the_range_of_its_metric_is_named(metric, low, high, key):
+    report = a_score_report(metric, ACCURACIES)
+    for value in (low, high, high * (1 + 4e-16)):  # as 100 * exp(0.0...) comes out of a perfect translation
+        report["rows"][2][key] = value
+        check_report(report)
+    for value in (low - 0.01, high + 0.01, float("nan"), "0.5"):
+        report["rows"][2][key] = value
+        with pytest.raises(DataError, match=rf"^rows\[2\]\.{key}: expected a number from {low} to {high}, got {value!r}$"):
+            check_report(report)
+
+
+@pytest.mark.parametrize("key", ["loss", "tokens", "tokens_per_second"])
+def test_optional_number_may_be_absent_or_zero_but_neither_negative_nor_none(key):
+    report = a_report()
+    report["rows"][3][key] = 0
+    check_report(report)
+    for value in (-1, None, float("inf")):
+        report["rows"][3][key] = value
+        with pytest.raises(DataError, match=rf"^rows\[3\]\.{key}: expected a finite number, 0 or above, got {value!r}$"):
+            check_report(report)
+
+
+def test_table_shows_the_tokens_a_second_of_the_last_stage_once_a_row_has_them():
+    report = a_report()
+    plain = table(report)
+    report["rows"][3].update(tokens_per_second=45678.9, loss=4.6, tokens=1e6)  # see, stage 2
+    report["rows"][4]["tokens_per_second"] = 5.0  # see, after the fit
+    report["rows"][0]["tokens_per_second"] = 812.34  # hashed, whose last stage is the fit
+    assert "tokens/s" not in plain and "| seconds | tokens/s |" in table(report)
+    added = ["–", "45,679", "–", "–", "–", "812.3"]
+    assert lines_of_table(table(report)) == [f"{line} {cell} |" for line, cell in zip(lines_of_table(plain), added)]
+
+
+def panels(report, monkeypatch, tmp_path):
+    """The axes of a figure, caught as it is saved."""
+    from matplotlib.figure import Figure
+
+    caught, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **keys: (caught.append(self), save(self, *args, **keys)))
+    figure(report, tmp_path / "a.png")
+    return caught[0].axes
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metric, values", [("perplexity", (100, 90, 2000, 300, 400, 500)), *SCORES])
+def test_figure_says_which_way_is_better_and_draws_scores_on_a_plain_scale(monkeypatch, tmp_path, metric, values):
+    left, right = panels(a_score_report(metric, values), monkeypatch, tmp_path)
+    better, scale = ("less", "log") if metric == "perplexity" else ("more", "linear")
+    assert [axis.get_title(loc="left") for axis in (left, right)] == [
+        f"All targets ({better} is better)", f"Rare targets ({better} is better)"]
+    assert left.get_ylabel() == f"{metric} after stage 2" and left.get_yscale() == scale
+    assert [text.get_text() for text in right.texts] == ["not measured"]
