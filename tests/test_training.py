@@ -45,6 +45,7 @@ def losses(stage, steps=3, loop=None):
 
 
 def test_accumulated_parts_of_a_language_batch_make_the_step_of_the_whole():
+    """D40: with four parts a batch."""
     whole, parameters = losses(stage2)
     parts, again = losses(stage2, loop=Loop(accumulate=4))
     assert parts == pytest.approx(whole, rel=1e-5)
@@ -53,6 +54,7 @@ def test_accumulated_parts_of_a_language_batch_make_the_step_of_the_whole():
 
 
 def test_parts_with_unequal_numbers_of_targets_are_weighted_by_them():
+    """D40: the gradient is that of the mean over all targets."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(1, 1, bias=False)
     batch = Batch((np.array([[1.0], [2.0], [5.0]], np.float32),), np.array([[3, 4], [5, IGNORE], [6, IGNORE]]))
@@ -142,10 +144,12 @@ torch.distributed.destroy_process_group()
 
 
 def test_two_processes_under_torchrun_have_the_losses_of_one(tmp_path):
+    """D40: with processes in the place of parts."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     folder = str(Path(__file__).parent)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), folder, str(tmp_path)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), folder]
+    command.append(str(tmp_path))
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]

@@ -13,7 +13,6 @@ import torch
 from see_min.bridge.swap import find_embedding, find_embeddings, swap_embedding
 from see_min.checks import DataError, ShapeError
 from see_min.compare import Task, approximate, by_frequency, check_methods
-from see_min.encoding import SememeEncoding
 from see_min.fit import relative_error
 
 
@@ -125,6 +124,7 @@ def in_order(encoding, rows):
 
     Examples
     --------
+    >>> from see_min.encoding import SememeEncoding
     >>> encoding = SememeEncoding([np.array([[[1.0]], [[2.0]], [[3.0]]])], np.arange(3)[:, None])
     >>> turned = in_order(encoding, np.array([2, 0, 1]))
     >>> turned.rows([0, 1, 2])[:, 0], turned.index_bytes
@@ -168,4 +168,5 @@ def device_memory():
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DataError(f"device: expected enough memory, got {str(error).splitlines()[0] if str(error) else 'none left'}") from None
+        text = str(error).splitlines()[0] if str(error) else "none left"
+        raise DataError(f"device: expected enough memory, got {text}") from None
