@@ -18,6 +18,7 @@ from tqdm import tqdm
 from see_min.bridge.checkpoint import load_checkpoint, save_checkpoint
 from see_min.bridge.finetune import perplexity, pretrain, stage1, stage2
 from see_min.bridge.models import GPTConfig, TinyGPT
+from see_min.bridge.phases import Phases
 from see_min.bridge.swap import swap_embedding
 from see_min.budget import low_rank, plan_policy, plan_product
 from see_min.checks import DataError, check_at_least
@@ -119,6 +120,7 @@ class Run:
         data = hashlib.sha256(settings.encode())
         data.update(self.corpus.train.tobytes() + self.corpus.valid.tobytes() + repr(self.annotations).encode())
         self.fingerprint = data.hexdigest()
+        self.phase = Phases(self.out, self.fingerprint, self.resume, self.say)
 
     def _plan(self):
         """(plan, policy) of every student, before any work: a ratio that one method cannot reach is refused."""
@@ -141,22 +143,6 @@ class Run:
     def students(self):
         """The five methods, then the further policies that were asked for."""
         return (*STUDENTS, *self.job.also)
-
-    def phase(self, name, work, *arguments):
-        """`work(*arguments)` gives a JSON value; kept in phases/name.json, and taken from there when resuming."""
-        path = self.out / "phases" / f"{name}.json"
-        if self.resume:
-            try:
-                stored = json.loads(path.read_text())
-                if stored["fingerprint"] == self.fingerprint:
-                    self.say(f"{name}: done before")
-                    return stored["value"]
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                pass  # not finished, or of another job
-        path.unlink(missing_ok=True)  # or, if this work is stopped, an older job would take its new checkpoint for its own
-        value = work(*arguments)
-        write_atomic(path, json.dumps({"fingerprint": self.fingerprint, "value": value}))
-        return value
 
     def train_teacher(self):
         """The dense model, then the rows of `dense`: as trained, and trained on for as long as the students."""
