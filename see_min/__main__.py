@@ -1,30 +1,59 @@
 """`python -m see_min COMMAND`: one function a command, exit codes. What a command takes: `see_min.arguments`."""
 
 import json
+import os
 import shlex
 import sys
 
 from see_min.arguments import parser
 from see_min.checks import DataError, ShapeError
 
+REAL = ("task", "sts", "methods", "batch", "context", "rate", "leaf_rate", "accumulate", "bf16")  # of compress PATH
+SMALL = ("vocabulary", "paper_order", "paper_policy", "also", "dimension", "blocks", "teacher_steps")  # of the main job alone
+
 
 def compress(arguments, command):
-    """Run the main job and write its report."""
+    """Run the main job, or compress the model in a folder; write the report."""
     try:
         from see_min.bridge.job import QUICK, Job, run_job
+        from see_min.bridge.pretrained_job import PretrainedJob, run_pretrained
+        from see_min.bridge.training import processes
     except ImportError as error:
         raise DataError(f"torch: expected the package to be installed, got {error}: pip install -r requirements.txt") from None
     from see_min.report import table, write_report
 
     given = {name: value for name, value in vars(arguments).items()
-             if value is not None and name not in ("command", "out", "resume")}
-    given.update({name: tuple(dict.fromkeys(given[name])) for name in ("ratios", "also") if name in given})
-    job = Job(**((QUICK if arguments.quick else {}) | given))
-    report = run_job(job, arguments.out, arguments.resume, say=lambda line: print(line, flush=True))
+             if value is not None and name not in ("command", "out", "resume", "path")}
+    given.update({name: tuple(dict.fromkeys(given[name])) for name in ("ratios", "also", "methods") if name in given})
+    foreign = [name for name in (SMALL if arguments.path else REAL) if name in given]
+    if foreign:
+        needs = "no PATH" if arguments.path else "a PATH"
+        raise DataError(f"{foreign[0].replace('_', '-')}: expected {needs} with it, got {'one' if arguments.path else 'none'}")
+    say = lambda line: print(line, flush=True)
+    if arguments.path:
+        quick = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 2} if given.pop("quick") else {}
+        job = PretrainedJob(**(quick | given | {"model": arguments.path}))
+        report = run_pretrained(job, arguments.out, arguments.resume, say)
+    else:
+        report = run_job(Job(**((QUICK if arguments.quick else {}) | given)), arguments.out, arguments.resume, say)
+    if processes()[0]:
+        return  # under torchrun the first process writes
     report["task"] = {"command": command, **report["task"]}
     paths = write_report(report, arguments.out)
     print(table(report))
-    print(f"written: {', '.join(str(path) for path in paths)} and one checkpoint a ratio ({report['seconds']:.0f} s in all)")
+    kept = "a folder a method and ratio" if arguments.path else "one checkpoint a ratio"
+    print(f"written: {', '.join(str(path) for path in paths)} and {kept} ({report['seconds']:.0f} s in all)")
+
+
+def evaluate(arguments, command):
+    """Print the metric of a model in a folder."""
+    try:
+        from see_min.bridge.pretrained_job import measure
+    except ImportError as error:
+        raise DataError(f"torch: expected the package to be installed, got {error}: pip install -r requirements.txt") from None
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "json")}
+    result = measure(given.pop("path"), **given)
+    print(json.dumps({"command": command, **result}, indent=1) if arguments.json else f"{result['metric']} {result['value']:.4f}")
 
 
 def seeds(arguments, command):
@@ -169,8 +198,30 @@ def explain(arguments, command):
         print(f"written: {plot(found[0], arguments.plot)}", file=sys.stderr)
 
 
-COMMANDS = {"compress": compress, "seeds": seeds, "compare": compare, "explain": explain, "hownet": hownet,
-            "morphology": morphology}
+def bench(arguments, command):
+    """Measure time and memory, and write the measurement."""
+    from see_min.bench_report import table, write_bench
+    from see_min.files import check_writable
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: its profiler writes two lines a measurement otherwise
+    try:
+        from see_min.bridge.bench import QUICK, Bench, bench
+    except ImportError as error:
+        raise DataError(f"torch: expected the package to be installed, got {error}: pip install -r requirements.txt") from None
+
+    check_writable(arguments.out)
+    given = {name: value for name, value in vars(arguments).items() if value is not None and name not in ("command", "out")}
+    if "dimensions" in given:
+        given["dimensions"] = tuple(dict.fromkeys(given["dimensions"]))
+    task = Bench(**((QUICK if arguments.quick else {}) | given))
+    report = bench(task, say=lambda line: print(line, file=sys.stderr, flush=True))
+    report["task"] = {"command": command, **report["task"]}
+    paths = write_bench(report, arguments.out)
+    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+
+
+COMMANDS = {"compress": compress, "evaluate": evaluate, "seeds": seeds, "compare": compare, "explain": explain, "bench": bench,
+            "hownet": hownet, "morphology": morphology}
 
 
 def main(argv=None):

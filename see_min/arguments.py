@@ -21,10 +21,12 @@ def parser():
     top = Parser(prog="python -m see_min", description="SEE: sememe entanglement encoding for transformer compression")
     commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
     _compress_parser(commands)
+    _evaluate_parser(commands)
     seeds = commands.add_parser("seeds", help="mean and range over runs of compress that differ in the seed")
     seeds.add_argument("reports", nargs="+", metavar="DIR", help="what compress was given as --out")
     _compare_parser(commands)
     _explain_parser(commands)
+    _bench_parser(commands)
     hownet = commands.add_parser("hownet", help="look at HowNet's data, or download them")
     hownet.add_argument("--download", action="store_true", help="let OpenHowNet download the data, and check them")
     hownet.add_argument("--folder", metavar="DIR", help="where the data are (default: ~/.openhownet)")
@@ -41,8 +43,11 @@ def _compress_parser(commands):
     job = commands.add_parser(
         "compress", help="train a small GPT, compress its embedding and tied head, finetune, report",
         description="Train a small GPT on real text, compress its embedding and tied output head with SEE and four other "
-                    "methods at equal floats, finetune all of them alike in two stages, and show what was gained and lost.",
+                    "methods at equal floats, finetune all of them alike in two stages, and show what was gained and lost. "
+                    "With PATH, compress and finetune the model in that folder instead.",
     )
+    job.add_argument("path", nargs="?", metavar="PATH", 
+                     help="a folder of a Hugging Face model, or all-MiniLM-L6-v2; needs --corpus")
     data = job.add_argument_group("data")
     data.add_argument("--corpus", metavar="FILE", help="UTF-8 text (default: the docstrings of installed packages)")
     data.add_argument("--lexicon", metavar="NAME", help="what words mean: sample (default), none, openhownet, a folder, a file, "
@@ -65,9 +70,31 @@ def _compress_parser(commands):
     model.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation and cross entropy (default: 85)")
     model.add_argument("--seed", type=int, metavar="N", help="default: 0")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    real = job.add_argument_group("with PATH alone")
+    real.add_argument("--task", choices=("lm", "mlm", "encoder"), help="next or masked words, or sentences (default: encoder)")
+    real.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV: the measure of an encoder")
+    real.add_argument("--methods", nargs="+", metavar="NAME", help="as those of compare (default: see weighted-svd)")
+    real.add_argument("--batch", type=int, metavar="N", help="rows of a batch (default: 32)")
+    real.add_argument("--context", type=int, metavar="N", help="positions of a row at most (default: 64)")
+    real.add_argument("--rate", type=float, metavar="X", help="peak learning rate of stage 2 (default: 5e-5)")
+    real.add_argument("--leaf-rate", type=float, metavar="X", help="the same for the compressed embedding (default: 5e-4)")
+    real.add_argument("--accumulate", type=int, metavar="N", help="parts of a batch, one after the other (default: 1)")
+    real.add_argument("--bf16", action="store_true", default=None, help="compute in bfloat16 where autocast does")
     job.add_argument("--out", default="out", metavar="DIR", help="report, figure and checkpoints (default: out)")
     job.add_argument("--quick", action="store_true", help="a small version of everything, under a minute")
     job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
+
+
+def _evaluate_parser(commands):
+    command = commands.add_parser("evaluate", help="measure a model in a folder, plain or compressed")
+    command.add_argument("path", metavar="PATH", help="a folder of a Hugging Face model, or one that compress PATH wrote")
+    command.add_argument("--task", choices=("lm", "mlm", "encoder"), default="encoder",
+                         help="perplexity, accuracy on masked words, or Spearman's correlation (default)")
+    command.add_argument("--corpus", metavar="FILE", help="text of lm and mlm")
+    command.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV, of encoder")
+    command.add_argument("--context", type=int, default=64, metavar="N", help="positions of a row at most (default: 64)")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _matrix_arguments(command):
@@ -118,3 +145,20 @@ def _explain_parser(commands):
     command.add_argument("--job", default="out", metavar="DIR", help="of the main job, if no matrix is named (default: out)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--plot", metavar="FILE.png", help="draw how the (first) word is built")
+
+
+def _bench_parser(commands):
+    command = commands.add_parser(
+        "bench", help="time and memory of look-up, tied head and fit against dense",
+        description="Measure, in turn in one run and at equal floats, how long look-ups, tied heads and fits take and how much "
+                    "memory they need, and how time grows with each size.",
+    )
+    command.add_argument("--rows", type=int, metavar="V", help="rows of the matrix (default: 30000)")
+    command.add_argument("--dimensions", type=int, nargs="+", metavar="D", help="default: 256 512")
+    command.add_argument("--ids", type=int, metavar="N", help="ids of a look-up (default: 2048)")
+    command.add_argument("--ratio", type=number, metavar="R", help="default: 20")
+    command.add_argument("--repeats", type=int, metavar="N", help="default: 15")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    command.add_argument("--threads", type=int, metavar="N", help="of torch (default: its own choice); numpy has OMP_NUM_THREADS")
+    command.add_argument("--quick", action="store_true", help="tiny sizes, a few seconds")
+    command.add_argument("--out", default="out", metavar="DIR", help="bench.json, .md, .png (default: out)")

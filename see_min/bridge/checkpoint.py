@@ -40,7 +40,7 @@ def load_checkpoint(path, device="cpu"):
         model = TinyGPT(GPTConfig(**stored["config"])).to(device)
         state = stored["state"]
         if EMBEDDING + "index" in state:
-            model.token_embedding = SememeEmbedding(_encoding(state)).to(device)
+            model.token_embedding = SememeEmbedding(encoding_of(state)).to(device)
         model.load_state_dict(state)
         return model.eval(), stored["words"]
     except READ_ERRORS as error:
@@ -48,12 +48,12 @@ def load_checkpoint(path, device="cpu"):
         raise DataError(f"{path}: expected a checkpoint of see_min, got {reason}") from None
 
 
-def _encoding(state):
-    """The encoding whose tensors stand in a state dict; tensors of one storage are one table."""
+def encoding_of(state, prefix=EMBEDDING):
+    """The encoding whose tensors stand in a state dict under a prefix; tensors of one storage are one table."""
     arrays, once = {}, {}
     for key, tensor in state.items():
-        if key.startswith(EMBEDDING):
-            array = tensor.cpu().long().numpy() if key.endswith(("index", "bag")) else tensor.cpu().numpy()
-            arrays[key.removeprefix(EMBEDDING)] = once.setdefault(tensor.data_ptr(), array)
+        if key.startswith(prefix):
+            array = tensor.cpu().long().numpy() if key.endswith(("index", "bag")) else tensor.cpu().float().numpy()
+            arrays[key.removeprefix(prefix)] = once.setdefault(tensor.data_ptr(), array)
     tables = [arrays[f"tables.{j}"] for j in range(arrays["index"].shape[-1])]
     return SememeEncoding(tables, *(arrays.get(name) for name in ("index", "amplitudes", "carrier", "bag", "bag_vectors")))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from see_min.bridge.training import Objective, train
+from see_min.bridge.training import Objective, on_device, train
 from see_min.corpus import windows
 from see_min.sequences import IGNORE
 
@@ -224,7 +224,7 @@ def distillation(logits, goal, temperature=1.0):
 
 
 @torch.no_grad()
-def perplexity(model, ids, most=320, size=16):
+def perplexity(model, ids, most=320, size=16, context=None, rare_from=None):
     """exp(mean cross entropy) over consecutive windows of `ids`, for all targets and for rare ones.
 
     Parameters
@@ -233,19 +233,50 @@ def perplexity(model, ids, most=320, size=16):
     ids : int array (N,)
     most : int
         Windows at most.
+    context : int, optional
+        Positions of a window; those of ``model.config`` when left out.
+    rare_from : int, optional
+        RARE_FROM when left out.
 
     Returns
     -------
     (float, float or None)
-        The second is over targets of rank RARE_FROM and beyond; None if there is none.
+        The second is over targets of rank `rare_from` and beyond; None if there is none.
     """
     model.eval()
+    context = model.config.context if context is None else context
+    rare_from = RARE_FROM if rare_from is None else rare_from
     device = next(model.parameters()).device
     losses, targets = [], []
-    for chunk in torch.from_numpy(windows(ids, model.config.context, most)).to(device).split(size):
+    for chunk in torch.from_numpy(windows(ids, context, most)).to(device).split(size):
         x, y = chunk[:, :-1], chunk[:, 1:]  # (b, t)
         losses.append(F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none"))  # (b t,)
         targets.append(y.flatten())
     loss, target = torch.cat(losses).double(), torch.cat(targets)
-    rare = loss[target >= RARE_FROM]
+    rare = loss[target >= rare_from]
     return math.exp(loss.mean()), math.exp(rare.mean()) if len(rare) else None
+
+
+@torch.no_grad()
+def masked_accuracy(model, batches):
+    """Share of the masked positions whose word has the highest score.
+
+    Parameters
+    ----------
+    model : TinyBERT, or another model of the bridge that reads ids alone
+    batches : iterable of see_min.sequences.Batch
+
+    Returns
+    -------
+    float
+
+    Source: ours.
+    """
+    model.eval()
+    device, right, total = next(model.parameters()).device, 0, 0
+    for batch in batches:
+        batch = on_device(batch, device)
+        here = batch.targets != IGNORE  # (b, t)
+        right += int((_logits(model, batch, here).argmax(-1) == batch.targets[here]).sum())
+        total += int(here.sum())
+    return right / max(total, 1)

@@ -1,9 +1,9 @@
 """The training loop of every stage: schedule, gradient accumulation, bf16, clipping, and several processes.
 
-One optimizer step takes one batch. Its rows are cut into equal parts, `accumulate` for each process; a part's loss is a mean over what
-it counts, so parts are weighted by their counts and the step is that of the whole batch, whoever computes it. Under torchrun
-the same command runs in every process: all make the same batches, each keeps its own parts, and
-DistributedDataParallel averages the gradients.
+One optimizer step takes one batch. Its rows are cut into equal parts, `accumulate` for each process; a part's loss is a mean
+over what it counts, so parts are weighted by their counts and the step is that of the whole batch, whoever computes it. (Losses
+divided by a variance take that of the part: there the step is only near.) Under torchrun the same command runs in every process:
+all make the same batches, each keeps its own parts, and DistributedDataParallel averages the gradients.
 """
 
 import math
