@@ -70,6 +70,14 @@ def _compress_parser(commands):
     model.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation and cross entropy (default: 85)")
     model.add_argument("--seed", type=int, metavar="N", help="default: 0")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    _pretrained_arguments(job)
+    job.add_argument("--out", default="out", metavar="DIR", help="report, figure and checkpoints (default: out)")
+    job.add_argument("--quick", action="store_true", help="a small version of everything, under a minute")
+    job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
+
+
+def _pretrained_arguments(job):
+    """What `compress` takes for a model in a folder."""
     real = job.add_argument_group("with PATH alone")
     real.add_argument("--task", choices=("lm", "mlm", "encoder"), help="next or masked words, or sentences (default: encoder)")
     real.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV: the measure of an encoder")
@@ -80,9 +88,6 @@ def _compress_parser(commands):
     real.add_argument("--leaf-rate", type=float, metavar="X", help="the same for the compressed embedding (default: 5e-4)")
     real.add_argument("--accumulate", type=int, metavar="N", help="parts of a batch, one after the other (default: 1)")
     real.add_argument("--bf16", action="store_true", default=None, help="compute in bfloat16 where autocast does")
-    job.add_argument("--out", default="out", metavar="DIR", help="report, figure and checkpoints (default: out)")
-    job.add_argument("--quick", action="store_true", help="a small version of everything, under a minute")
-    job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
 
 
 def _evaluate_parser(commands):
