@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from see_min.files import atomic_path, write_atomic
-from see_min.report import OTHER_STYLES, STYLES, as_json, cells
+from see_min.files import write_atomic
+from see_min.report import as_json, cells
+from see_min.style import GRID, OTHER_STYLES, STYLES, new_figure, save_png
 
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states", "fit": "Fit of {:,} rows"}
 SHARES = {"lookup": "peak / rows and their gradients", "head": "E and its gradient / peak"}
@@ -107,10 +108,7 @@ def figure(report, path):
 
     Source: ours; colours from Okabe and Ito, "Color universal design" (2008).
     """
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    fig = Figure(figsize=(14, 8), dpi=130, layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+    fig = new_figure(14, 8, "Time against dense, and growth against the formulas", dpi=130)
     above, below = fig.subfigures(2, 1)
     for axis, call in zip(above.subplots(1, 2, sharey=True), ("forward", BOTH)):
         _ratio_panel(axis, report["rows"], call)
@@ -120,10 +118,7 @@ def figure(report, path):
         _growth_panel(axis, [point for point in report["growth"] if point["axis"] == name], name)
     handles, labels = axis.get_legend_handles_labels()
     below.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, handlelength=3.6)
-    fig.suptitle("Time against dense, and growth against the formulas", x=0.012, ha="left", fontsize=14, fontweight="bold")
-    with atomic_path(path) as temporary:
-        fig.savefig(temporary, format="png", metadata={"Software": None})  # the same report gives the same bytes
-    return Path(path)
+    return save_png(fig, path)
 
 
 def _ratio_panel(axis, rows, call):
@@ -141,7 +136,7 @@ def _ratio_panel(axis, rows, call):
     axis.set_xticks(range(len(places)), places, fontsize=8)
     axis.set_ylabel("time / time of dense (less is better)")
     axis.set_title(call, loc="left", fontsize=11)
-    axis.grid(color="#E3E3E3", lw=0.8)
+    axis.grid(**GRID)
 
 
 def _growth_panel(axis, points, name):
@@ -157,7 +152,7 @@ def _growth_panel(axis, points, name):
     axis.yaxis.set_major_formatter("{x:,g}")
     axis.set_xlabel(AXES[name])
     axis.set_ylabel("multiple of the first value")
-    axis.grid(color="#E3E3E3", lw=0.8)
+    axis.grid(**GRID)
 
 
 def write_bench(report, directory):

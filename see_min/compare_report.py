@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from see_min.checks import DataError
-from see_min.files import atomic_path, write_atomic
-from see_min.report import OTHER_STYLES, STYLES, as_json, cells, scales
+from see_min.files import write_atomic
+from see_min.report import as_json, cells, scales
+from see_min.style import OTHER_STYLES, STYLES, new_figure, save_png
 
 WITHOUT = ("shuffled", "hashed", "backoff")  # what `see` is set against: false knowledge, random sharing, none
 COLOURS = {"weighted-svd": STYLES["svd"], "svd": OTHER_STYLES[0], "pq": ("#000000", "p", (0, (3, 3))), "backoff": OTHER_STYLES[1]}
@@ -136,25 +137,19 @@ def figure(report, path):
 
     Source: ours; colours from Okabe and Ito, "Color universal design" (2008).
     """
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
     rows = report["rows"]
     sentences = lambda row: row["scores"].get("STS")
     panels = {"Sentences (STS)": sentences, "Words": _words("scores"), "Rare words": _words("rare_scores")}
     panels = {title: value for title, value in panels.items() if value(rows[0]) is not None}
     panels = panels or {"Cosine with the dense rows": lambda row: row["cosine"]}
-    fig = Figure(figsize=(5.2 * len(panels) + 0.6, 4.7), dpi=150, layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.03)
+    fig = new_figure(5.2 * len(panels) + 0.6, 4.7, "Quality against size, before any finetuning", wspace=0.03)
     for axis, (title, value) in zip(np.ravel(fig.subplots(1, len(panels))), panels.items()):
         _panel(axis, rows, value)
         axis.set_title(f"{title} (more is better)", loc="left", fontsize=11)
-    fig.suptitle("Quality against size, before any finetuning", x=0.012, ha="left", fontsize=14, fontweight="bold")
     handles, labels = axis.get_legend_handles_labels()
     columns = math.ceil(len(labels) / math.ceil(len(labels) / (4 * len(panels))))
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.6)
-    with atomic_path(path) as temporary:
-        fig.savefig(temporary, format="png", metadata={"Software": None})  # the same report gives the same bytes
-    return Path(path)
+    return save_png(fig, path)
 
 
 def _words(key):

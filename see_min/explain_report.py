@@ -1,21 +1,19 @@
 """Explanations of words as people look at them: text for a terminal of 100 columns, a figure of how a word is built."""
 
 import textwrap
-from pathlib import Path
 
 import numpy as np
 
 from see_min.checks import DataError
-from see_min.files import atomic_path
+from see_min.style import BLACK, BLUE, GREEN, ORANGE, RED, SIGNED, new_figure, save_png
 
 WIDTH = 100  # columns
 BLOCKS = " ▏▎▍▌▋▊▉█"  # eighths
 KINDS = {"s:": "sememe", "m:": "stem", "+": "affix", "=": "own", "#": "rarity", "~": "back-off"}
-# Okabe and Ito's; the kind stands beside the bar in words, too
-COLOURS = {"own": "black", "sememe": "#0072B2", "stem": "#D55E00", "affix": "#E69F00", "rarity": "#999999", "product": "#009E73"}
+# the kind stands beside the bar in words, too
+COLOURS = {"own": BLACK, "sememe": BLUE, "stem": RED, "affix": ORANGE, "rarity": "#999999", "product": GREEN}
 MOST_TERMS, MOST_UNITS, MOST_WORDS = 6, 8, 10  # of a figure
 GREY = "#555555"
-SIGNED = "cividis"  # lightness rises with the value: signs can be told in grey, too
 
 
 def describe(unit):
@@ -154,18 +152,14 @@ def plot(explanation, path):
     built = explanation["built"]
     if built is None or "arrays" not in built:
         raise DataError(f"explanation: expected one after a fit, with its arrays, got none for {explanation['word']!r}")
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    fig = Figure(figsize=(11, 7), dpi=300)
+    fig = new_figure(11, 7, dpi=300, layout=None)
     V, D = built["shape"]
     fig.text(0.03, 0.955, _safe(explanation["word"]), fontsize=19, fontweight="bold", va="center")
     fig.text(0.97, 0.955, f"{V:,} × {D} embedding at {built['floats']:,} floats, 1/{built['ratio']:.1f}   ·   "
              f"row {built['row']:,} by frequency", fontsize=9.5, color=GREY, ha="right", va="center")
     for draw in (_draw_units, _draw_terms, _draw_rows, _draw_spectrum, _draw_nearest):
         draw(fig, built)
-    with atomic_path(path) as temporary:
-        fig.savefig(temporary, format="png", metadata={"Software": None})  # the same word gives the same bytes
-    return Path(path)
+    return save_png(fig, path)
 
 
 def _safe(name, most=40):

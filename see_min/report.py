@@ -7,23 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from see_min.checks import DataError
-from see_min.files import atomic_path, write_atomic
+from see_min.files import write_atomic
 from see_min.metrics import METRICS, against, direction, gain, gaps, number
 from see_min.results import STAGES, check_report, final_rows, over_seeds, teacher_row
+from see_min.style import GRID, OTHER_STYLES, STYLES, new_figure, save_png
 
 COLUMNS = ("method, ratio", "floats kept", "bytes kept", "after fit", "stage 1", "stage 2", "rare words (stage 2)", "vs dense",
            "seconds")
-# Okabe and Ito's colours; marker and dashes carry the same message in grey
-STYLES = {
-    "see": ("#0072B2", "o", "-"),
-    "see-paper": ("#56B4E9", "s", (0, (6, 2))),
-    "svd": ("#D55E00", "^", (0, (4, 1.5, 1, 1.5))),
-    "hashed": ("#009E73", "D", (0, (2, 1.2))),
-    "shuffled": ("#CC79A7", "v", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
-}
-# taken in turn by other methods
-OTHER_STYLES = (("#E69F00", "P", (0, (8, 2, 2, 2))), ("#7F7F7F", "X", (0, (1, 2))), ("#000000", "*", (0, (3, 3))),
-                ("#8C564B", "h", (0, (10, 3))), ("#9467BD", "<", (0, (1, 1))), ("#5F7A1F", ">", (0, (5, 1, 1, 1))))
 
 
 def table(report):
@@ -182,21 +172,15 @@ def figure(report, path):
 
     Source: ours; colours from Okabe and Ito, "Color universal design" (2008).
     """
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
     lines = check_report(report)
-    fig = Figure(figsize=(11, 4.7), dpi=150, layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.03)
+    fig = new_figure(11, 4.7, "Quality against size", wspace=0.03)
     left, right = fig.subplots(1, 2)
     _panel(left, lines, "value", "All targets")
     _panel(right, lines, "rare_value", "Rare targets")
-    fig.suptitle("Quality against size", x=0.012, ha="left", fontsize=14, fontweight="bold")
     handles, labels = left.get_legend_handles_labels()
     columns = math.ceil(len(labels) / math.ceil(len(labels) / 7))  # rows of equal length, at most 7 entries each
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.6)
-    with atomic_path(path) as temporary:
-        fig.savefig(temporary, format="png", metadata={"Software": None})  # the same report gives the same bytes
-    return Path(path)
+    return save_png(fig, path)
 
 
 def _panel(axis, lines, key, title):
@@ -249,7 +233,7 @@ def scales(axis, sizes, dense, wide=True):
         scale.set_major_locator(LogLocator(subs=steps))
         scale.set_major_formatter(lambda value, _, form=form: form.format(value))
         scale.set_minor_locator(NullLocator())
-    axis.grid(color="#E3E3E3", lw=0.8)
+    axis.grid(**GRID)
     axis.spines["right"].set_visible(False)
 
 
