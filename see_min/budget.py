@@ -14,6 +14,7 @@ from see_min.units import GENERAL
 
 WIDTH = 0.9  # d' of the carrier in units of D / sqrt(ratio); 0.8 to 1.05 differed little
 KNOWLEDGE, PRODUCT = 1 / 3, 1 / 8  # shares of what the carrier leaves; identity units have the rest
+WIDE, TERMS, CODES = 1.5, 16, 256  # where every term has units of its own: d' as above, r, and U at most: entries of one byte
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,14 @@ def low_rank(vocabulary, dimension, ratio):
     return min(vocabulary, dimension, ceil(largest / ratio))
 
 
-def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False, shared=False):
+def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False, shared=False, superposed=False):
     """The default form (ours): a carrier, a bag of identity and knowledge units, a product of back-off units.
 
     The carrier has about 0.9 D / sqrt(ratio) dimensions. Of what it leaves, a third goes to knowledge units (as far as
     `known` units exist), an eighth to the product, and the rest to identity units. A slot has about 3 sqrt(V) units, so
-    that there are some ten pairs of units for every word. These numbers worked well among the few that were tried
-    (docs/results.md) and are not derived.
+    that there are some ten pairs of units for every word. Where every term has units of its own, a word is told apart by
+    r choices in the place of one: the carrier is wider and a slot has at most 256 units. These numbers worked well among
+    the few that were tried (docs/results.md) and are not derived.
 
     Parameters
     ----------
@@ -174,6 +176,8 @@ def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=Fals
         Give every word its own amplitudes, at V r floats.
     shared : bool
         One table for all slots; d' is then a power q^n.
+    superposed : bool
+        Every term has units of its own, for an index (V, r, n).
 
     Returns
     -------
@@ -194,22 +198,26 @@ def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=Fals
     floor = 2**order * dimension + 4 * order + amplitudes * vocabulary  # leaves of two numbers, two units a slot, one term
     check_ratio(ratio, vocabulary * dimension / floor, f"the default form of order {order}")
     budget = vocabulary * dimension / ratio
-    inner = inner_dimension(dimension, ratio, order, budget, floor - 2**order * dimension)
+    width = WIDE if superposed else WIDTH
+    inner = inner_dimension(dimension, ratio, order, budget, floor - 2**order * dimension, width)
     sizes = (floor_root(inner, order),) * order if shared else leaf_sizes(inner, order)
     plan = Plan(vocabulary, dimension, sizes, 1, 1, carrier=True, amplitudes=amplitudes, bag=True, shared=shared)
     inner, widths = plan.inner, plan.widths
     left = budget - inner * dimension
     knowledge = min(known, int(KNOWLEDGE * left / inner))
     rank = max(1, round(PRODUCT * left / (3 * sqrt(vocabulary) * widths)))
+    if superposed:
+        rank = max(1, min(TERMS, int(PRODUCT * left / (8 * widths))))  # eight units a slot, or fewer terms
     if amplitudes:
         rank = max(1, int(left / 4 / vocabulary))
         left -= rank * vocabulary
-    slot_units = min(vocabulary, max(2, int(PRODUCT * left / (rank * widths))))
+    most = min(vocabulary, CODES) if superposed else vocabulary
+    slot_units = min(most, max(2, int(PRODUCT * left / (rank * widths))))
     left -= rank * slot_units * widths
     knowledge = max(0, min(knowledge, int(left / inner)))
     identity = min(vocabulary, int(left / inner) - knowledge)
     left -= inner * (identity + knowledge)
-    slot_units = min(vocabulary, slot_units + int(left / (rank * widths)))  # less than one unit a slot stays unused
+    slot_units = min(most, slot_units + int(left / (rank * widths)))  # less than one unit a slot stays unused
     return replace(plan, rank=rank, slot_units=slot_units, identity=identity, knowledge=knowledge)
 
 
@@ -249,11 +257,12 @@ def plan_policy(policy, vocabulary, dimension, ratio, known, order=None):
     if policy not in GENERAL:
         return plan_product(vocabulary, dimension, ratio, order or 3, known)
     known = 0 if policy == "backoff" else known
-    return plan_general(vocabulary, dimension, ratio, order or 2, known, policy == "amplitudes", policy == "shared")
+    form = {name: policy == name for name in ("amplitudes", "shared", "superposed")}
+    return plan_general(vocabulary, dimension, ratio, order or 2, known, **form)
 
 
-def inner_dimension(dimension, ratio, order, budget, rest):
-    """d' of the carrier: near 0.9 D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
+def inner_dimension(dimension, ratio, order, budget, rest, width=WIDTH):
+    """d' of the carrier: near `width` D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
 
     `rest` floats stay free for everything else.
 
@@ -262,7 +271,7 @@ def inner_dimension(dimension, ratio, order, budget, rest):
     >>> inner_dimension(192, 10, 2, 76800, 100), inner_dimension(192, 40, 2, 19200, 100)
     (56, 24)
     """
-    wanted = min(dimension, WIDTH * dimension / sqrt(ratio))
+    wanted = min(dimension, width * dimension / sqrt(ratio))
     inner = max(2**order, 8 * round(wanted / 8) if wanted >= 12 else int(wanted))
     fits = lambda d: d * dimension <= min(0.4 * budget, budget - rest) and min(leaf_sizes(d, order)) > 1
     while inner > 2**order and not fits(inner):

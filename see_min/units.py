@@ -119,6 +119,15 @@ def additive(words, annotations, plan):
     return units
 
 
+def superposed(words, annotations, plan):
+    """`additive`, but every term has back-off units of its own: a word is one of U^(n r) sums of products, not of U^n."""
+    units = additive(words, annotations, plan)
+    n, U = len(plan.sizes), plan.slot_units
+    units.index = np.array([[[bucket(f"{word} {k} {j}", U) for j in range(n)] for k in range(plan.rank)] for word in words])
+    units.free = np.ones_like(units.index, dtype=bool)  # (V, r, n)
+    return units
+
+
 def backoff(words, annotations, plan):
     """The default form without any knowledge: `additive` of words about which nothing is known."""
     return additive(words, [Annotation()] * len(words), plan)
@@ -210,8 +219,9 @@ def fill(words, pools, plan):
     return Units(squeeze(index), squeeze(free), backoffs, names)
 
 
-# for plan_general, which knows "amplitudes" and "shared" (one table for all slots) from the default
-GENERAL = {"additive": additive, "amplitudes": additive, "shared": additive, "backoff": backoff, "undealt": undealt}
+# for plan_general, which knows "amplitudes", "shared" (one table for all slots) and "superposed" from the default
+GENERAL = {"additive": additive, "amplitudes": additive, "shared": additive, "superposed": superposed, "backoff": backoff,
+           "undealt": undealt}
 # the others put all units in slots: for plan_product
 POLICIES = {**GENERAL, "morphemes": morphemes, "mixed": mixed, "senses": senses, "terms": terms}
 

@@ -28,7 +28,7 @@ def plans(form):
             if form == "product":
                 yield plan_product(V, D, ratio, order, known), V * D / ratio
             else:
-                yield plan_general(V, D, ratio, order, known, amplitudes=form == "amplitudes"), V * D / ratio
+                yield plan_general(V, D, ratio, order, known, **({} if form == "additive" else {form: True})), V * D / ratio
         except DataError as error:
             assert ratio > float(str(error).split("expected 1 to ")[1].split()[0]) - 0.1  # refused only beyond the largest
 
@@ -36,7 +36,8 @@ def plans(form):
 def built(policy, ratio=5, order=2):
     known = 0 if policy == "backoff" else len(shared_units(NOTES))
     if policy in GENERAL:
-        plan = plan_general(601, 48, ratio, order, known, amplitudes=policy == "amplitudes")
+        form = {name: policy == name for name in ("amplitudes", "superposed")}
+        plan = plan_general(601, 48, ratio, order, known, **form)
     else:
         plan = plan_product(601, 48, ratio, order, known)
     P = np.eye(48)[: plan.inner] if plan.carrier else None
@@ -62,15 +63,18 @@ def test_a_part_that_the_plan_does_not_name_breaks_the_count():
     assert plan.floats != encoding.floats
 
 
-@pytest.mark.parametrize("form", ["additive", "amplitudes", "product"])
+@pytest.mark.parametrize("form", ["additive", "amplitudes", "superposed", "product"])
 def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_a_slot(form):
     """D28: a slot unit costs r * sum q_j; with 33 or more units a slot 97 % are used. Small vocabularies may own all units."""
     seen = 0
     for plan, budget in plans(form):
         unit = plan.rank * sum(plan.sizes)
+        if form == "superposed" and plan.slot_units == 256:
+            unit = max(unit, plan.inner)  # slots are full: what is left is less than a vector of the bag
         assert plan.floats <= budget
-        assert budget - plan.floats < unit or plan.slot_units == plan.vocabulary, (plan, budget)
-        assert plan.floats >= 0.97 * budget or plan.slot_units < 33, (plan, budget)
+        full = plan.vocabulary in (plan.slot_units, plan.identity)  # each word owns a unit of every slot, or a vector
+        assert budget - plan.floats < unit or full, (plan, budget)
+        assert plan.floats >= 0.97 * budget or plan.slot_units < 33 or full, (plan, budget)
         assert prod(plan.sizes) == plan.inner and (plan.carrier or plan.inner == plan.dimension)
         assert 2 <= plan.slot_units <= plan.vocabulary and plan.rank >= 1 and min(plan.sizes) > 1
         assert 0 <= plan.identity <= plan.vocabulary and 0 <= plan.knowledge <= 900
@@ -80,7 +84,7 @@ def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_a_slot(form):
 
 def test_all_but_tiny_plans_use_97_percent():
     """D28: from 1,000 words on no plan of orders 2 to 4 has so few units that one of them matters."""
-    for form in ("additive", "amplitudes", "product"):
+    for form in ("additive", "amplitudes", "superposed", "product"):
         assert all(plan.floats >= 0.97 * budget for plan, budget in plans(form) if plan.vocabulary >= 1000)
 
 
@@ -255,7 +259,7 @@ def test_the_largest_ratio_that_is_named_can_be_met():
 
 
 @pytest.mark.parametrize("policy, form", [("additive", {}), ("amplitudes", {"amplitudes": True}), ("shared", {"shared": True}),
-                                          ("backoff", {"known": 0}), ("undealt", {})])
+                                          ("superposed", {"superposed": True}), ("backoff", {"known": 0}), ("undealt", {})])
 def test_the_plan_of_a_policy_of_the_default_form_is_plan_general(policy, form):
     assert plan_policy(policy, 3001, 96, 7, 500) == plan_general(3001, 96, 7, 2, **{"known": 500} | form)
     assert plan_policy(policy, 3001, 96, 7, 500, 3) == plan_general(3001, 96, 7, 3, **{"known": 500} | form)
@@ -265,6 +269,13 @@ def test_the_plan_of_a_policy_of_the_default_form_is_plan_general(policy, form):
 def test_the_plan_of_a_policy_of_slots_is_plan_product(policy):
     assert plan_policy(policy, 3001, 96, 7, 500) == plan_product(3001, 96, 7, 3, 500)
     assert plan_policy(policy, 3001, 96, 7, 500, 2) == plan_product(3001, 96, 7, 2, 500)
+
+
+def test_entries_of_terms_with_units_of_their_own_take_one_byte():
+    for V, D, ratio in SWEEP:
+        plan = plan_general(V, D, min(ratio, V * D / (8 * D + 64)), superposed=True)
+        assert plan.slot_units <= 256 and plan.rank <= 16
+        assert plan.bytes(terms=plan.rank) - 4 * plan.floats == V * 2 * plan.rank + V  # and a length of the bag
 
 
 @pytest.mark.parametrize("ratio", [4, 10, 20])

@@ -1,6 +1,7 @@
 """Words -> units: no shared pad, honest controls, the same numbers on every machine."""
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -235,6 +236,34 @@ def test_in_knowledge_terms_the_first_slot_alone_varies():
     assert {name(w, k, j) for w in range(3) for k in range(3) for j in (1, 2)} == {"anchor"}
     assert all(name(w, k, j).startswith("~") for w in range(3) for k in (3, 4) for j in range(3))
     assert np.array_equal(units.free, np.vectorize(lambda w, k, j: name(w, k, j).startswith("~"))(*np.indices((3, 5, 3))))
+
+
+def test_terms_with_units_of_their_own_tell_more_words_apart_at_the_same_floats():
+    """D53: all indices of two units, two slots and three terms: 2^(2 3) different rows, and 2^2 where the terms share units."""
+    U, n, r = 2, 2, 3
+    rng = np.random.default_rng(0)
+    tables = [rng.standard_normal((U, r, q)) for q in (5, 7)]
+    own = np.array(list(itertools.product(range(U), repeat=n * r))).reshape(-1, r, n)  # (64, r, n)
+    one = np.array(list(itertools.product(range(U), repeat=n)))  # (4, n)
+
+    def row(index):  # (r, n)
+        return sum(np.kron(tables[0][index[k, 0], k], tables[1][index[k, 1], k]) for k in range(r))
+
+    rows = {index.tobytes(): row(index) for index in own}
+    assert len({tuple(values.round(9)) for values in rows.values()}) == U ** (n * r) == 64
+    assert len({tuple(row(np.tile(index, (r, 1))).round(9)) for index in one}) == U**n == 4
+    for index, form in ((own, "own"), (one, "one")):
+        found = SememeEncoding(tables, index).rows(np.arange(len(index)))
+        wanted = [rows[(index[i] if form == "own" else np.tile(index[i], (r, 1))).tobytes()] for i in range(len(index))]
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_superposed_differs_from_the_default_policy_in_the_slots_alone():
+    plan = replace(BAG, rank=4)
+    own, shared = (assign(WORDS, NOTES, plan, policy) for policy in ("superposed", "additive"))
+    assert own.index.shape == (*shared.index.shape[:1], 4, 3) and own.free.all()
+    assert np.array_equal(own.bag, shared.bag) and own.bag_names == shared.bag_names
+    assert all(len(np.unique(own.index[w], axis=0)) > 1 for w in range(20))  # the hash deals every term anew
 
 
 def test_undealt_slots_are_those_of_the_default_policy_and_stay():
