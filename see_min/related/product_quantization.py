@@ -87,6 +87,11 @@ class ProductQuantization:
         return np.concatenate([book[codes[..., j]] for j, book in enumerate(self.codebooks)], axis=-1)  # (..., D)
 
 
+def fit(matrix, ratio, weights=None, seed=0):
+    """`product_quantize` with the parts of `parts_for`: at most 1/ratio of the bytes. Errors are theirs."""
+    return product_quantize(matrix, *parts_for(*np.shape(matrix), ratio), weights, seed)
+
+
 def product_quantize(matrix, parts, units=256, weights=None, seed=0, sweeps=15):
     """Fit codebooks and codes to a matrix by weighted k-means, part by part.
 

@@ -1,0 +1,93 @@
+"""The related methods as data: one table, two interfaces.
+
+An embedding method is `fit(matrix, ratio, ...)` -> an object with rows(ids), floats, index_bytes and shape. It keeps at most
+1/ratio of the floats where its file does not say otherwise, and takes further arguments by name: those of `Method.takes`.
+
+A layer method is `compress(W, calibration, ratio, ...)`, W (out, in) with y = x W^T, calibration X (N, in) -> an object with
+dense() (out, in), floats, and index_bytes or index_bits. Modules that are compressed together say their own signature.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+FAMILIES = ("pruning", "quantization", "distillation", "efficient architecture")  # of the survey, arXiv 2402.05964
+KINDS = ("embedding", "layer", "module", "loss")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a reader wants to know of a method before opening its file.
+
+    Attributes
+    ----------
+    name : str
+        What `compare --methods` calls it.
+    kind : str, of KINDS
+    family : str, of FAMILIES
+        Which of the survey's four families it is filed under is ours: factorised forms have none of their own there.
+    source : str
+        arXiv id, or author and year.
+    ours : str
+        What differs from the source.
+    code : str
+        "file.function" in this folder.
+    takes : tuple of str
+        Arguments beyond matrix and ratio that the function has a use for: seed, weights, names, annotations.
+    """
+
+    name: str
+    kind: str
+    family: str
+    source: str
+    ours: str
+    code: str
+    takes: tuple = ()
+
+    @property
+    def run(self):
+        """The function itself, imported at this moment."""
+        file, name = self.code.split(".")
+        return getattr(import_module(f"see_min.related.{file}"), name)
+
+
+EMBEDDINGS = (
+    Method("pq", "embedding", "quantization", "Jegou et al. 2011", "row weights; bytes, not floats, meet the ratio",
+           "product_quantization.fit", ("weights", "seed")),
+)
+LAYERS = ()
+METHODS = {method.name: method for method in (*EMBEDDINGS, *LAYERS)}
+
+
+def bits(kept):
+    """32 a float, and those of indices, codes, signs and bitmaps.
+
+    Parameters
+    ----------
+    kept : object with floats, and index_bits or index_bytes
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> bits(SimpleNamespace(floats=3, index_bytes=2)), bits(SimpleNamespace(floats=3, index_bits=5))
+    (112, 101)
+
+    Source: ours.
+    """
+    return 32 * kept.floats + (kept.index_bits if hasattr(kept, "index_bits") else 8 * kept.index_bytes)
+
+
+def table(methods=METHODS):
+    """The methods as a Markdown table, one line each.
+
+    Examples
+    --------
+    >>> print(table({"pq": METHODS["pq"]}))
+    | method | kind | family | source | ours or simplified |
+    |---|---|---|---|---|
+    | pq | embedding | quantization | Jegou et al. 2011 | row weights; bytes, not floats, meet the ratio |
+
+    Source: ours.
+    """
+    lines = ["| method | kind | family | source | ours or simplified |", "|---|---|---|---|---|"]
+    lines += [f"| {one.name} | {one.kind} | {one.family} | {one.source} | {one.ours} |" for one in methods.values()]
+    return "\n".join(lines)
