@@ -1,4 +1,4 @@
-"""What the related methods are made of: truncated and whitened SVD, a refit on kept channels, nearest Kronecker sums.
+"""What the related methods are made of: truncated and whitened SVD, a refit on kept channels, Kronecker sums, CP.
 
 Two more are elsewhere and are used from there: the row-weighted SVD is `see_min.fit.low_rank_encoding`, TT-SVD is
 `see_min.tensor_train.tt_svd`. A layer is y = x W^T, W (out, in); C = X^T X (in, in) sums over calibration inputs X (N, in), and
@@ -9,7 +9,7 @@ Two more are elsewhere and are used from there: the row-weighted SVD is `see_min
 import numpy as np
 
 from see_min.checks import DataError, ShapeError, check_axes, check_finite, check_ids
-from see_min.entangle import entangled_rows
+from see_min.entangle import entangled_rows, kron_rows
 
 
 def truncated_svd(matrix, rank):
@@ -196,6 +196,43 @@ def kronecker_rows(tables, ids):
     digits = np.unravel_index(ids.reshape(-1), sizes)  # n arrays (W,)
     rows = entangled_rows([one[digit] for one, digit in zip(tables, digits)])  # (W, D)
     return rows.reshape(*ids.shape, rows.shape[1])
+
+
+def cp_als(tensor, rank, seed=0, sweeps=20):
+    """Minimise ||T - sum_k a_1k o ... o a_nk||^2, o the outer product, by turns: A_j = T_(j) K^T G^-1, G = K K^T.
+
+    K holds the products of the vectors of all factors but j, so G is the elementwise product of their Gram matrices.
+
+    Parameters
+    ----------
+    tensor : array (I_1, ..., I_n)
+    rank, seed, sweeps : int
+
+    Returns
+    -------
+    (list of n arrays (I_j, r), list of float)
+        Factors, and after each step ||T - ...||^2 / ||T||^2, which never rises.
+
+    Examples
+    --------
+    >>> (a, b), errors = cp_als(np.outer([1., 2.], [3., 4., 5.]), rank=1)
+    >>> (a @ b.T).round(9), errors[-1] < 1e-12
+    (array([[ 3.,  4.,  5.],
+           [ 6.,  8., 10.]]), True)
+
+    Source: Carroll and Chang 1970, Harshman 1970.
+    """
+    rng, norm, errors = np.random.default_rng(seed), float((tensor**2).sum()) or 1.0, []
+    factors = [rng.standard_normal((size, rank)) for size in tensor.shape]
+    for _ in range(sweeps):
+        for j in range(tensor.ndim):
+            others = [factor for i, factor in enumerate(factors) if i != j]
+            K = kron_rows([factor.T[None] for factor in others])[0]  # (r, product of I_i)
+            B = np.moveaxis(tensor, j, 0).reshape(len(factors[j]), -1) @ K.T  # (I_j, r)
+            G = np.prod([factor.T @ factor for factor in others], axis=0)  # (r, r)
+            factors[j] = np.linalg.lstsq(G, B.T, rcond=None)[0].T  # (I_j, r)
+            errors.append(max(0.0, 1 - float(((2 * B - factors[j] @ G) * factors[j]).sum()) / norm))
+    return factors, errors
 
 
 def _layer(W, C):

@@ -10,6 +10,8 @@ dense() (out, in), floats, and index_bytes or index_bits. Modules that are compr
 from dataclasses import dataclass
 from importlib import import_module
 
+from see_min.checks import DataError
+
 FAMILIES = ("pruning", "quantization", "distillation", "efficient architecture")  # of the survey, arXiv 2402.05964
 KINDS = ("embedding", "layer", "module", "loss")
 
@@ -32,7 +34,11 @@ class Method:
     code : str
         "file.function" in this folder.
     takes : tuple of str
-        Arguments beyond matrix and ratio that the function has a use for: seed, weights, names, annotations.
+        Arguments beyond matrix and ratio that the function has a use for: seed, weights, names, annotations, sweeps.
+    encoding : bool
+        Whether the result is a SememeEncoding, which can stand in a model (`compress`).
+    torch : bool
+        Whether it trains in PyTorch.
     """
 
     name: str
@@ -42,6 +48,8 @@ class Method:
     ours: str
     code: str
     takes: tuple = ()
+    encoding: bool = False
+    torch: bool = False
 
     @property
     def run(self):
@@ -49,10 +57,47 @@ class Method:
         file, name = self.code.split(".")
         return getattr(import_module(f"see_min.related.{file}"), name)
 
+    @property
+    def plan(self):
+        """What an embedding method keeps, `plan(V, D, ratio)`; it raises a DataError where the ratio is out of reach."""
+        if self.torch:
+            need_torch()
+        return import_module(f"see_min.related.{self.code.split('.')[0]}").plan
+
+
+def need_torch():
+    """PyTorch, imported at this moment.
+
+    Raises
+    ------
+    DataError
+        If it is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise DataError(f"torch: expected the package to be installed, got {error}: pip install -r requirements.txt") from None
+    return torch
+
 
 EMBEDDINGS = (
+    Method("svd", "embedding", "efficient architecture", "Eckart and Young 1936", "-", "svd.fit", encoding=True),
+    Method("weighted-svd", "embedding", "efficient architecture", "Eckart and Young 1936", "weights by frequency", "svd.fit",
+           ("weights",), encoding=True),
     Method("pq", "embedding", "quantization", "Jegou et al. 2011", "row weights; bytes, not floats, meet the ratio",
            "product_quantization.fit", ("weights", "seed")),
+    Method("word2ket", "embedding", "efficient architecture", "1911.04975", "closed form or ALS; no LayerNorm", "word2ket.fit",
+           ("seed",), encoding=True),
+    Method("word2ketxs", "embedding", "efficient architecture", "1911.04975", "closed form at order 2", "word2ketxs.fit"),
+    Method("tt", "embedding", "efficient architecture", "1901.10787", "TT-SVD in place of training", "tt_embedding.fit"),
+    Method("morphte", "embedding", "efficient architecture", "2210.15379", "ALS; a table a slot; back-off in place of a pad",
+           "morphte.fit", ("weights", "seed", "names", "annotations", "sweeps"), encoding=True),
+    Method("direction", "embedding", "efficient architecture", "2106.08181", "all: a closed form of the same aim",
+           "direction.fit", encoding=True),
+    Method("direction-ae", "embedding", "efficient architecture", "2106.08181", "linear encoder and decoder",
+           "direction_ae.fit", ("seed",), torch=True),
+    Method("offline", "embedding", "efficient architecture", "2302.04045", "optimizer, step sizes, epochs", "offline.fit",
+           ("seed",), torch=True),
 )
 LAYERS = ()
 METHODS = {method.name: method for method in (*EMBEDDINGS, *LAYERS)}
