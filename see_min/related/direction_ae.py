@@ -6,7 +6,7 @@ Kept are the codes c_w (V, k), B and b: V k + k D + D floats. The power a falls 
 a step and begins at 1e-3, halved every 4 epochs. Nothing but the small second term ties the lengths of rows: their directions
 come back, their lengths may not, and the relative error may then exceed 1.
 
-Source: arXiv 2106.08181. Simplified: linear encoder and decoder. Ours: equal steps of a, PyTorch's own start.
+Source: arXiv 2106.08181. Ours: layers without an activation, equal steps of a, PyTorch's own start.
 """
 
 from dataclasses import dataclass

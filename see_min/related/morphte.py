@@ -36,7 +36,7 @@ def published(vocabulary, dimension, morphemes, order=3, rank=7):
     >>> published(8848, 512, 3013).floats, published(8848, 512, 3013).floats + 3 * 8848     # with the entries of the index
     (168728, 195272)
 
-    Source: arXiv 2210.15379, section 4; floats with the entries of the index are what its tables state.
+    Source: arXiv 2210.15379; floats with the entries of the index are what its tables state.
     """
     return Plan(vocabulary, dimension, (ceil_root(dimension, order),) * order, rank, morphemes, shared=True)
 

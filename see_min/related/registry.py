@@ -94,7 +94,7 @@ EMBEDDINGS = (
            "morphte.fit", ("weights", "seed", "names", "annotations", "sweeps"), encoding=True),
     Method("direction", "embedding", "efficient architecture", "2106.08181", "all: a closed form of the same aim",
            "direction.fit", encoding=True),
-    Method("direction-ae", "embedding", "efficient architecture", "2106.08181", "linear encoder and decoder",
+    Method("direction-ae", "embedding", "efficient architecture", "2106.08181", "no activation; steps of a",
            "direction_ae.fit", ("seed",), torch=True),
     Method("offline", "embedding", "efficient architecture", "2302.04045", "optimizer, step sizes, epochs", "offline.fit",
            ("seed",), torch=True),

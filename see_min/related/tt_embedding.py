@@ -6,7 +6,7 @@ Cores G_k (R_{k-1}, I_k, J_k, R_k), R_0 = R_n = 1, have sum_k R_{k-1} I_k J_k R_
 digits of its number select, so a word owns nothing; with diagonal cores it would be word2ketXS. Rows are filled up with zeros to
 prod I_k, the axes paired (i_k, j_k), and TT-SVD truncates bond after bond.
 
-Source: arXiv 1901.10787, section 3. Ours: TT-SVD of a given matrix in place of training, and one largest bond for all.
+Source: arXiv 1901.10787. Ours: TT-SVD of a given matrix in place of training, and one largest bond for all.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def train_floats(sizes, rank):
     >>> train_floats((6, 6, 6), 2), train_floats((6, 6, 6), 99)    # 6 * 2 + 2 * 6 * 2 + 2 * 6, and 36 + 216 + 36
     (48, 288)
 
-    Source: arXiv 1901.10787, section 3.1.
+    Source: arXiv 1901.10787.
     """
     floats, left = 0, 1
     for k, size in enumerate(sizes):

@@ -6,7 +6,7 @@ Words share nothing, so each is a problem of its own and weights of words change
 the truncated SVD of the row, written as a q_1 x q_2 matrix. At higher orders every word is its own unit in each slot of a
 SememeEncoding, and `see_min.fit` alternates. No word costs less than n small vectors: the ratio is at most D / (n D^(1/n)) or so.
 
-Source: arXiv 1911.04975, sections 2 and 3. Simplified: no LayerNorm between the products, no training. Ours: the fit to a given
+Source: arXiv 1911.04975. Simplified: no LayerNorm between the products, no training. Ours: the fit to a given
 matrix, and exact leaf sizes where the paper takes q = ceil(D^(1/n)) and cuts the product off.
 """
 
@@ -28,7 +28,7 @@ def published(vocabulary, dimension, order, rank):
     >>> published(1, 256, order=4, rank=5).floats                 # one word as five products of four vectors of four
     80
 
-    Source: arXiv 1911.04975, section 3.1.
+    Source: arXiv 1911.04975.
     """
     return Plan(vocabulary, dimension, (ceil_root(dimension, order),) * order, rank, vocabulary)
 

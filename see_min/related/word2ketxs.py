@@ -6,7 +6,7 @@ Words are the digits of their numbers: E[w] = sum_k F_1k[i_1] (x) ... (x) F_nk[i
 best factors are the truncated SVD of the rearranged matrix. At higher orders the same rearrangement has one axis (t_j q_j) for
 each factor, and alternating least squares find a sum of products of vectors. Rows are filled up with zeros to t_1 ... t_n.
 
-Source: arXiv 1911.04975, section 3.2. Ours: the fit to a given matrix in place of training, exact q_j where the paper
+Source: arXiv 1911.04975. Ours: the fit to a given matrix in place of training, exact q_j where the paper
 takes q = ceil(D^(1/n)) and cuts the rows off.
 """
 
@@ -51,7 +51,7 @@ def published(vocabulary, dimension, order, rank):
     >>> published(118655, 300, order=4, rank=1).floats
     380
 
-    Source: arXiv 1911.04975, section 3.2.
+    Source: arXiv 1911.04975.
     """
     return Plan(vocabulary, dimension, (ceil_root(dimension, order),) * order, rank, ceil_root(vocabulary, order))
 
