@@ -153,7 +153,7 @@ def compare(arguments, command):
         sys.stdout.flush()
         bar.update()
 
-    rows = compare(task, methods, ratios, seeds, benchmarks, sentences, say)
+    rows = compare(task, methods, ratios, seeds, benchmarks, sentences, say, leave_out="all" in (arguments.methods or ()))
     bar.close()
     about = {"command": command, "source": source.name, "rows": len(task.matrix), "dimension": task.matrix.shape[1],
              "lexicon": arguments.lexicon, "policy": arguments.policy, "sweeps": arguments.sweeps}

@@ -131,7 +131,7 @@ def _compare_parser(commands):
     command.add_argument("--similarity", nargs="+", default=(), metavar="FILE", help="word TAB word TAB score")
     command.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV; needs --model")
     command.add_argument("--methods", nargs="+", metavar="NAME", help="default: see backoff shuffled hashed svd weighted-svd pq; "
-                         "policies are methods, too")
+                         "all adds word2ket word2ketxs tt morphte direction direction-ae offline; policies are methods, too")
     command.add_argument("--ratios", type=number, nargs="+", default=(10, 20, 40, 80), metavar="R", help="default: 10 20 40 80")
     command.add_argument("--seeds", type=int, nargs="+", default=(0,), metavar="N", help="default: 0")
     command.add_argument("--out", default="out", metavar="DIR", help="compare.json, .md, .png (default: out)")

@@ -1,7 +1,7 @@
-"""Compare methods on one embedding matrix: SEE, its controls, low-rank factors and product quantization at equal budgets.
+"""Compare methods on one embedding matrix: SEE, its controls and the embedding methods of `see_min.related` at equal budgets.
 
-SEE, its controls and the factors keep 1/ratio of the floats. Product quantization keeps few floats and many codes, so it is
-given 1/ratio of the *bytes*, codes included. Every row of the result says both.
+All keep 1/ratio of the floats, but for product quantization: it has few floats and many codes, and is given 1/ratio of the
+*bytes*, codes included. Every row of the result says both.
 """
 
 import time
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from see_min.budget import low_rank, plan_policy
+from see_min.budget import plan_policy
 from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
 from see_min.encoding import SememeEncoding
-from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
-from see_min.related.product_quantization import parts_for, product_quantize
+from see_min.fit import carrier, fit, frequency_weights, random_encoding, relative_error
+from see_min.related.registry import EMBEDDINGS, bits
 from see_min.similarity import mean_cosine, word_similarity
 from see_min.units import POLICIES, assign, check_policy, shared_units
 from see_min.vocabulary import Vocabulary
 
 CONTROLS = ("shuffled", "hashed")
-FIXED = ("svd", "weighted-svd", "pq")  # the same for every seed but for the start of k-means
-METHODS = ("see", "backoff", *CONTROLS, *FIXED)  # what is compared when nothing is said
+METHODS = ("see", "backoff", *CONTROLS, "svd", "weighted-svd", "pq")  # what is compared when nothing is said
+RELATED = {method.name: method for method in EMBEDDINGS}
+FIXED = ("pq", *(name for name in RELATED if "seed" not in RELATED[name].takes))  # the start of k-means matters little
 CARRIER_POWER, FIT_POWER = 1.0, 0.3  # of the counts: the carrier serves tokens, the fit the rare words that own no vector
 
 
@@ -73,7 +74,7 @@ def approximate(task, method, ratio, seed=0):
     Returns
     -------
     object with rows(ids), floats and index_bytes
-        A SememeEncoding, or a ProductQuantization.
+        A SememeEncoding, or what a method of `see_min.related` returns.
 
     Raises
     ------
@@ -82,11 +83,12 @@ def approximate(task, method, ratio, seed=0):
 
     Source: see each method; weighting and defaults are ours.
     """
-    E0, counts, plan = task.matrix, task.vocabulary.counts, plan_of(task, method, ratio)
-    if method == "pq":
-        return product_quantize(E0, *plan, frequency_weights(counts, FIT_POWER), seed)
-    if method in ("svd", "weighted-svd"):
-        return low_rank_encoding(E0, np.ones(len(E0)) if method == "svd" else frequency_weights(counts, CARRIER_POWER), plan)
+    E0, vocabulary, counts, plan = task.matrix, task.vocabulary, task.vocabulary.counts, plan_of(task, method, ratio)
+    if method in RELATED:
+        weights = frequency_weights(counts, CARRIER_POWER if method == "weighted-svd" else FIT_POWER)
+        offered = {"weights": weights, "seed": seed, "sweeps": task.sweeps, "names": vocabulary.names,
+                   "annotations": vocabulary.annotations}
+        return RELATED[method].run(E0, ratio, **{name: offered[name] for name in RELATED[method].takes})
     units = units_of(task, method, plan, seed)
     P = carrier(E0, frequency_weights(counts, CARRIER_POWER), plan.inner) if plan.carrier else None
     progress = None if task.progress is None else lambda sweep, error: task.progress(method)
@@ -95,7 +97,7 @@ def approximate(task, method, ratio, seed=0):
 
 
 def plan_of(task, method, ratio):
-    """What the method keeps at a ratio: a Plan, or the rank of factors, or the (parts, units) of product quantization.
+    """What the method keeps at a ratio: a Plan, or what a method of `see_min.related` calls its plan.
 
     Raises
     ------
@@ -103,10 +105,8 @@ def plan_of(task, method, ratio):
         If the ratio is beyond the reach of the method.
     """
     V, D = task.matrix.shape
-    if method == "pq":
-        return parts_for(V, D, ratio)
-    if method in ("svd", "weighted-svd"):
-        return low_rank(V, D, ratio)
+    if method in RELATED:
+        return RELATED[method].plan(V, D, ratio)
     policy = task.policy if method in ("see", *CONTROLS) else method
     return plan_policy(policy, V, D, ratio, len(shared_units(task.vocabulary.annotations)), task.order)
 
@@ -122,7 +122,7 @@ def units_of(task, method, plan, seed=0):
 
 
 def check_methods(methods, policy="additive"):
-    """The methods, each once, if all are known.
+    """The methods, each once, if all are known; "all" stands for those compared by default and all of `see_min.related`.
 
     Raises
     ------
@@ -135,10 +135,24 @@ def check_methods(methods, policy="additive"):
     ('see', 'pq')
     """
     check_policy(policy)
+    known = tuple(dict.fromkeys((*METHODS, *RELATED, *POLICIES)))
     for method in methods:
-        if method not in (*METHODS, *POLICIES):
-            raise DataError(f"method: expected one of {', '.join(dict.fromkeys((*METHODS, *POLICIES)))}, got {method!r}")
-    return tuple(dict.fromkeys(methods))
+        if method not in (*known, "all"):
+            raise DataError(f"method: expected one of {', '.join(known)}, got {method!r}")
+    return tuple(dict.fromkeys(one for method in methods for one in ((*METHODS, *RELATED) if method == "all" else [method])))
+
+
+def check_encodings(methods, policy="additive"):
+    """`check_methods`, and whether all have a SememeEncoding as their result, so that they can stand in a model.
+
+    Raises
+    ------
+    DataError
+        If not.
+    """
+    for method in check_methods(methods, policy):
+        if method in RELATED and not RELATED[method].encoding:
+            raise DataError(f"method: expected one whose result is an encoding, got {method!r}")
 
 
 def measure(task, approximation, benchmarks, sentences=None):
@@ -167,9 +181,8 @@ def measure(task, approximation, benchmarks, sentences=None):
     scores = {name: one["spearman"] for name, one in found.items()}
     if sentences is not None:
         scores["STS"] = sentences(approximation.rows(np.arange(len(E0))))
-    index_bytes = 0 if exact else approximation.index_bytes
     return {
-        "floats": int(approximation.floats), "bytes": int(4 * approximation.floats + index_bytes),
+        "floats": int(approximation.floats), "bytes": int(bits(approximation)) // 8,
         "error": relative_error(E0, approximation),
         "weighted_error": relative_error(E0, approximation, frequency_weights(vocabulary.counts)),
         "cosine": mean_cosine(E0, approximation.rows),
@@ -178,10 +191,35 @@ def measure(task, approximation, benchmarks, sentences=None):
     }
 
 
-def compare(task, methods, ratios, seeds, benchmarks, sentences=None, say=lambda line: None):
-    """All methods at all ratios: a list of rows, dense first. Ratios that a method cannot reach are refused before any work.
+def reachable(task, methods, ratios, say=None):
+    """[(ratio, method)] of all, before any work. Ratios that a method cannot reach are refused, or left out if `say` may say so.
 
-    Methods that draw no random numbers run with the first seed alone.
+    Raises
+    ------
+    DataError
+        If a ratio is out of reach and there is no `say`, or nothing is left.
+    """
+    found, refusal = [], None
+    for ratio in ratios:
+        for method in methods:
+            try:
+                plan_of(task, method, ratio)
+                found.append((ratio, method))
+            except DataError as error:
+                if say is None:
+                    raise
+                refusal = error
+                say(f"{method} at {ratio:g}x is left out: {error}")
+    if refusal and not found:
+        raise refusal
+    return found
+
+
+def compare(task, methods, ratios, seeds, benchmarks, sentences=None, say=lambda line: None, leave_out=False):
+    """All methods at all ratios: a list of rows, dense first.
+
+    Methods that draw no random numbers run with the first seed alone. Ratios that a method cannot reach are refused before any
+    work; with `leave_out` they are left out, as long as one method reaches one of them.
 
     Returns
     -------
@@ -189,19 +227,16 @@ def compare(task, methods, ratios, seeds, benchmarks, sentences=None, say=lambda
         As `measure`, with method, ratio, seed and seconds.
     """
     check_at_least("seeds", min(seeds), 0)
-    for method in methods:
-        for ratio in ratios:
-            plan_of(task, method, ratio)
+    pairs = reachable(task, methods, ratios, say if leave_out else None)
     rows = [{"method": "dense", "ratio": 1, "seed": seeds[0], "seconds": 0.0} | measure(task, None, benchmarks, sentences)]
-    for ratio in ratios:
-        for method in methods:
-            for seed in seeds if method not in FIXED else seeds[:1]:
-                start = time.perf_counter()
-                approximation = approximate(task, method, ratio, seed)
-                seconds = time.perf_counter() - start
-                row = {"method": method, "ratio": ratio, "seed": seed, "seconds": seconds}
-                rows.append(row | measure(task, approximation, benchmarks, sentences))
-                scores = [f"{name} {value:.3f}" for name, value in rows[-1]["scores"].items() if value is not None]
-                values = ", ".join([f"weighted error {rows[-1]['weighted_error']:.3f}", *scores])
-                say(f"{method} at {ratio:g}x, seed {seed}: {values} ({seconds:.0f} s)")
+    for ratio, method in pairs:
+        for seed in seeds if method not in FIXED else seeds[:1]:
+            start = time.perf_counter()
+            approximation = approximate(task, method, ratio, seed)
+            seconds = time.perf_counter() - start
+            row = {"method": method, "ratio": ratio, "seed": seed, "seconds": seconds}
+            rows.append(row | measure(task, approximation, benchmarks, sentences))
+            scores = [f"{name} {value:.3f}" for name, value in rows[-1]["scores"].items() if value is not None]
+            values = ", ".join([f"weighted error {rows[-1]['weighted_error']:.3f}", *scores])
+            say(f"{method} at {ratio:g}x, seed {seed}: {values} ({seconds:.0f} s)")
     return rows

@@ -8,10 +8,15 @@ import numpy as np
 from see_min.checks import DataError
 from see_min.files import write_atomic
 from see_min.report import as_json, cells, scales
-from see_min.style import OTHER_STYLES, STYLES, new_figure, save_png
+from see_min.style import BLACK, OTHER_STYLES, RED, STYLES, new_figure, save_png
 
 WITHOUT = ("shuffled", "hashed", "backoff")  # what `see` is set against: false knowledge, random sharing, none
-COLOURS = {"weighted-svd": STYLES["svd"], "svd": OTHER_STYLES[0], "pq": ("#000000", "p", (0, (3, 3))), "backoff": OTHER_STYLES[1]}
+BROWN, PURPLE = "#8C564B", "#9467BD"
+COLOURS = {"weighted-svd": STYLES["svd"], "svd": OTHER_STYLES[0], "pq": (BLACK, "p", (0, (3, 3))), "backoff": OTHER_STYLES[1],
+           "direction": (RED, "*", (0, (1, 1))),  # further methods: red low rank, purple products, brown autoencoders
+           "word2ket": (PURPLE, "<", "-"), "word2ketxs": (PURPLE, ">", (0, (4, 2))), "tt": (PURPLE, "s", (0, (1, 1))),
+           "morphte": (PURPLE, "d", (0, (4, 1.5, 1, 1.5))),
+           "direction-ae": (BROWN, "h", "-"), "offline": (BROWN, "8", (0, (4, 2)))}
 
 
 def means(rows):
@@ -147,7 +152,8 @@ def figure(report, path):
         _panel(axis, rows, value)
         axis.set_title(f"{title} (more is better)", loc="left", fontsize=11)
     handles, labels = axis.get_legend_handles_labels()
-    columns = math.ceil(len(labels) / math.ceil(len(labels) / (4 * len(panels))))
+    most = (4 if len(labels) <= 12 else 3) * len(panels)
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / most))
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.6)
     return save_png(fig, path)
 

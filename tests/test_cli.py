@@ -177,6 +177,20 @@ def test_policies_are_methods_of_compare_too(files, tmp_path, capsys):
     assert code == 0 and "| senses, 3 |" in out and "| backoff, 3 |" in out
 
 
+def test_all_methods_are_compared_and_what_is_out_of_reach_is_left_out_with_a_line(files, tmp_path, capsys, monkeypatch):
+    import see_min.compare
+
+    quick = {name: see_min.compare.RELATED[name] for name in ("svd", "weighted-svd", "pq", "word2ket", "tt")}
+    monkeypatch.setattr(see_min.compare, "RELATED", quick)  # without those that train
+    code, out, _ = call(capsys, *command(files, tmp_path, "--methods", "all", "--ratios", 1.5, 4))
+    assert code == 0 and re.search(r"^word2ket at 4x is left out: ratio: expected 1 to \S+ for word2ket with", out, re.M)
+    lines = [(row["method"], row["ratio"]) for row in json.loads((tmp_path / "compare.json").read_text())["rows"]]
+    everything = [*see_min.compare.METHODS, "word2ket", "tt"]
+    assert lines == [("dense", 1), *((method, ratio) for ratio in (1.5, 4) for method in everything if (method, ratio) in lines)]
+    assert {method for method, _ in lines[1:]} == set(everything) and ("word2ket", 4) not in lines
+    assert call(capsys, *command(files, tmp_path, "--methods", "word2ket", "--ratios", 4))[0] == 2  # named, it is refused
+
+
 def test_what_a_lexicon_lacks_is_noted_on_stderr_and_does_not_stop_the_run(files, tmp_path, capsys):
     records = "NO.=1\nW_E=ban\nDEF={forbid|禁止}\n\nNO.=2\nW_E=desk\nDEF={furniture|家具\n"
     (tmp_path / "records").write_text(records)

@@ -10,17 +10,22 @@ from see_min.checks import DataError
 from see_min.compare import (
     CARRIER_POWER,
     CONTROLS,
+    FIT_POWER,
     FIXED,
     METHODS,
+    RELATED,
     Task,
     approximate,
     by_frequency,
+    check_encodings,
     check_methods,
     compare,
     measure,
     plan_of,
+    reachable,
     units_of,
 )
+from see_min.encoding import SememeEncoding
 from see_min.fit import frequency_weights, low_rank_encoding
 from see_min.lexicon import Lexicon
 from see_min.units import GENERAL, POLICIES
@@ -298,10 +303,67 @@ def test_check_methods_keeps_the_first_of_each_and_knows_every_policy():
 
 
 def test_check_methods_names_what_it_does_not_know_and_what_it_does():
-    with pytest.raises(DataError, match=f"^method: expected one of {', '.join(ALL)}, got 'sea'$"):
+    known = dict.fromkeys((*METHODS, *RELATED, *POLICIES))
+    with pytest.raises(DataError, match=f"^method: expected one of {', '.join(known)}, got 'sea'$"):
         check_methods(["see", "sea"])
     with pytest.raises(DataError, match=f"^policy: expected one of {', '.join(POLICIES)}, got 'svd'$"):
         check_methods(["see"], policy="svd")
+
+
+# related methods
+
+def test_all_are_the_default_methods_then_the_related_ones():
+    assert METHODS == ("see", "backoff", "shuffled", "hashed", "svd", "weighted-svd", "pq")  # of documents and their numbers
+    assert check_methods(["all"]) == check_methods(["see", "all", "tt"]) == tuple(dict.fromkeys((*METHODS, *RELATED)))
+    assert check_methods(["tt", "all"])[0] == "tt"
+
+
+def test_methods_that_draw_nothing_run_once_and_those_that_draw_run_with_every_seed(task):
+    drawing = ("word2ket", "morphte", "direction-ae", "offline")
+    assert set(RELATED) == {*drawing, *FIXED}
+    rows = compare(replace(task, sweeps=1), ("tt", "morphte"), (4,), (0, 5), {})
+    assert [(row["method"], row["seed"]) for row in rows[1:]] == [("tt", 0), ("morphte", 0), ("morphte", 5)]
+
+
+def test_related_methods_get_what_they_take_of_the_task(task):
+    got, words = approximate(replace(task, sweeps=2), "morphte", 4, seed=3), task.vocabulary
+    weights = frequency_weights(words.counts, FIT_POWER)
+    wanted = RELATED["morphte"].run(task.matrix, 4, weights, 3, words.names, words.annotations, sweeps=2)
+    assert (got.rows(np.arange(V)) == wanted.rows(np.arange(V))).all()
+    assert (approximate(task, "tt", 4).rows(np.arange(V)) == RELATED["tt"].run(task.matrix, 4).rows(np.arange(V))).all()
+
+
+@pytest.mark.parametrize("method", ["word2ketxs", "tt", "morphte", "direction"])
+def test_related_methods_are_measured_as_the_others(task, method):
+    one = approximate(task, method, 4)
+    got = measure(task, one, {"SIM": spelled(some_pairs())})
+    assert got["floats"] == one.floats <= V * D / 4 and got["bytes"] == 4 * one.floats + one.index_bytes
+    assert got["error"] == pytest.approx(slow_error(task, one, np.ones(V)), rel=1e-10)
+    rows = np.array([one.rows(w) for w in range(V)])
+    assert got["scores"]["SIM"] == pytest.approx(slow_spearman(rows, some_pairs()), abs=1e-12)
+
+
+def test_ratios_out_of_reach_are_left_out_with_a_line_where_that_is_asked_for_as_long_as_something_is_left(task):
+    said = []
+    rows = compare(replace(task, sweeps=1), ("word2ket", "svd"), (2, 20), (0,), {}, say=said.append, leave_out=True)
+    assert [(row["method"], row["ratio"]) for row in rows] == [("dense", 1), ("word2ket", 2), ("svd", 2), ("svd", 20)]
+    assert said[0] == ("word2ket at 20x is left out: ratio: expected 1 to 2.6 for word2ket with this vocabulary, got 20")
+    assert reachable(task, ("svd", "see"), (2, 4)) == [(2, "svd"), (2, "see"), (4, "svd"), (4, "see")]
+    with pytest.raises(DataError, match="^ratio: expected 1 to .* got 1000$"):
+        compare(task, ("word2ket", "svd"), (1000,), (0,), {}, say=said.append, leave_out=True)
+
+
+def test_only_methods_whose_result_is_an_encoding_can_stand_in_a_model(task):
+    encodings = [name for name in RELATED if RELATED[name].encoding]
+    check_encodings(["see", *encodings, *POLICIES])
+    for method in RELATED:
+        if method in ("direction-ae", "offline"):
+            assert method not in encodings
+        else:
+            assert isinstance(approximate(task, method, 2), SememeEncoding) == (method in encodings)
+        if method not in encodings:
+            with pytest.raises(DataError, match=f"^method: expected one whose result is an encoding, got '{method}'$"):
+                check_encodings(["see", method])
 
 
 # rows by frequency

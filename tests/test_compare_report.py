@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from see_min.checks import DataError
+from see_min.compare import check_methods
 from see_min.compare_report import figure, gains, means, table, write_comparison
 
 
@@ -243,6 +244,16 @@ def test_figure_gives_every_method_its_own_look(tmp_path, drawn):
     figure(report, tmp_path / "a.png")
     lines = [container.lines[0] for container in panels(drawn[0])["Words"].containers]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines) == 9
+
+
+def test_figure_of_all_methods_tells_them_apart_and_keeps_its_legend_inside(tmp_path, drawn):
+    report = a_report()
+    report["rows"] = report["rows"][:1] + [row(name, 10, 0, 4800, 0.3, 0.2, 0.6) for name in check_methods(["all"])]
+    figure(report, tmp_path / "a.png")
+    lines = [container.lines[0] for container in panels(drawn[0])["Words"].containers]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines) == len(check_methods(["all"]))
+    box, page = drawn[0].legends[0].get_window_extent(), drawn[0].bbox
+    assert 0 <= box.x0 and box.x1 <= page.x1 and 0 <= box.y0
 
 
 def test_figure_loads_no_pyplot_and_the_module_alone_loads_no_matplotlib(tmp_path):

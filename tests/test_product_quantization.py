@@ -10,7 +10,7 @@ from see_min.related.product_quantization import (
     centroids,
     k_means,
     nearest,
-    parts_for,
+    plan,
     product_quantize,
     spread_points,
 )
@@ -234,7 +234,7 @@ def test_an_id_out_of_range_is_refused(matrix):
 @pytest.mark.parametrize("ratio", [1, 3.9, 4.1, 10, 20, 40, 60])
 def test_the_plan_is_the_largest_number_of_parts_within_the_budget(vocabulary, dimension, units, ratio):
     fits = lambda m, k: 4 * k * dimension + vocabulary * m <= 4 * vocabulary * dimension / ratio
-    parts, k = parts_for(vocabulary, dimension, ratio, units)
+    parts, k = plan(vocabulary, dimension, ratio, units)
     assert 1 <= parts <= dimension and fits(parts, k)
     assert parts == dimension or not fits(parts + 1, k)
     assert k in [units >> i for i in range(8)] and (k == units or not fits(1, 2 * k) and not fits(1, 2 * k + 1))
@@ -242,7 +242,7 @@ def test_the_plan_is_the_largest_number_of_parts_within_the_budget(vocabulary, d
 
 def test_the_plan_is_what_a_quantized_matrix_takes():
     matrix = np.random.default_rng(7).standard_normal((997, 64))
-    parts, units = parts_for(997, 64, 20)
+    parts, units = plan(997, 64, 20)
     quantized = product_quantize(matrix, parts, units, sweeps=1)
     assert units < 256 and 4 * quantized.floats + quantized.index_bytes == 4 * units * 64 + 997 * parts <= 4 * matrix.size / 20
 
@@ -251,15 +251,15 @@ def test_the_plan_is_what_a_quantized_matrix_takes():
 def test_a_ratio_that_cannot_be_met_is_refused_with_the_largest_that_can(ratio):
     largest = 4 * 4000 * 192 / (4 * 2 * 192 + 4000)  # 554.9: two centroids, one part
     with pytest.raises(DataError, match=rf"ratio: expected 1 to {int(largest * 10) / 10} for product quantization with this"):
-        parts_for(4000, 192, ratio)
+        plan(4000, 192, ratio)
 
 
 def test_the_largest_ratio_leaves_one_part_of_two_centroids_whatever_the_rounding():
     for vocabulary in range(100, 1000):
-        assert parts_for(vocabulary, 7, 4 * vocabulary * 7 / (4 * 2 * 7 + vocabulary)) == (1, 2)
+        assert plan(vocabulary, 7, 4 * vocabulary * 7 / (4 * 2 * 7 + vocabulary)) == (1, 2)
 
 
 @pytest.mark.parametrize("units", [0, 1, 257])
 def test_units_that_are_no_byte_are_refused(units):
     with pytest.raises(DataError, match=f"units: expected 2 to 256, got {units}"):
-        parts_for(4000, 192, 10, units)
+        plan(4000, 192, 10, units)

@@ -12,7 +12,7 @@ import torch
 
 from see_min.bridge.swap import find_embedding, find_embeddings, swap_embedding
 from see_min.checks import DataError, ShapeError
-from see_min.compare import Task, approximate, by_frequency, check_methods
+from see_min.compare import Task, approximate, by_frequency, check_encodings
 from see_min.fit import relative_error
 
 
@@ -88,9 +88,7 @@ def compress(model, vocabulary, ratio=20, name=None, method="see", policy="addit
 
     Source: ours.
     """
-    check_methods([method], policy)
-    if method == "pq":
-        raise DataError("method: expected one whose result is an encoding, got 'pq'")
+    check_encodings([method], policy)
     _check_declared_tie(model)
     vocabularies = vocabulary if isinstance(vocabulary, dict) else {name or find_embeddings(model)[0].name: vocabulary}
     _check_distinct(model, vocabularies)

@@ -20,7 +20,7 @@ from see_min.bridge.phases import Phases
 from see_min.bridge.pretrained import load_pretrained, save_compressed
 from see_min.bridge.training import Loop, join_processes, processes
 from see_min.checks import DataError, check_at_least
-from see_min.compare import Task, check_methods, plan_of
+from see_min.compare import Task, check_encodings, plan_of
 from see_min.files import check_writable
 from see_min.lexicon_files import load_lexicon
 from see_min.results import environment
@@ -220,9 +220,7 @@ def run_pretrained(job, out, resume=False, say=print):
     for name in ("rate", "leaf_rate"):
         if not 0 < getattr(job, name) < float("inf"):
             raise DataError(f"{name.replace('_', '-')}: expected a number above 0, got {getattr(job, name):g}")
-    check_methods(job.methods, job.policy)
-    if "pq" in job.methods:
-        raise DataError("method: expected one whose result is an encoding, got 'pq'")
+    check_encodings(job.methods, job.policy)
     if job.corpus is None:
         raise DataError("corpus: expected --corpus FILE, plain text to finetune on, got none")
     if job.task == "encoder" and job.sts is None:

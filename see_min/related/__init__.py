@@ -1,1 +1,1 @@
-"""Other methods of the family, one small file each."""
+"""Other methods of the family, one small file each; `see_min.related.registry` lists them."""

@@ -87,6 +87,11 @@ class ProductQuantization:
         return np.concatenate([book[codes[..., j]] for j, book in enumerate(self.codebooks)], axis=-1)  # (..., D)
 
 
+def fit(matrix, ratio, weights=None, seed=0):
+    """`product_quantize` with as many parts as `plan` finds: at most 1/ratio of the bytes. Errors are theirs."""
+    return product_quantize(matrix, *plan(*np.shape(matrix), ratio), weights, seed)
+
+
 def product_quantize(matrix, parts, units=256, weights=None, seed=0, sweeps=15):
     """Fit codebooks and codes to a matrix by weighted k-means, part by part.
 
@@ -253,7 +258,7 @@ def _errors(points, book, codes):
     return ((points - book[codes]) ** 2).sum(1)  # (V,)
 
 
-def parts_for(vocabulary, dimension, ratio, units=256):
+def plan(vocabulary, dimension, ratio, units=256):
     """The finest cut of the columns whose bytes stay within those of the dense matrix over `ratio`.
 
     The largest m <= D with  4 K D + V m <= 4 V D / ratio. Where codebooks of `units` centroids leave no room for one code a word,
@@ -261,16 +266,14 @@ def parts_for(vocabulary, dimension, ratio, units=256):
 
     Parameters
     ----------
-    vocabulary, dimension : int
+    vocabulary, dimension, units : int
+        V, D; K at most, 2 to 256.
     ratio : float
         Of bytes, codes included: at 4 bytes a float the codes are most of what is kept.
-    units : int
-        K at most, 2 to 256.
 
     Returns
     -------
-    (int, int)
-        m and K.
+    (int, int): m and K
 
     Raises
     ------
@@ -279,9 +282,9 @@ def parts_for(vocabulary, dimension, ratio, units=256):
 
     Examples
     --------
-    >>> parts_for(30522, 384, 10)                       # 4 * 256 * 384 + 30522 * 140 <= 4 * 30522 * 384 / 10
+    >>> plan(30522, 384, 10)                       # 4 * 256 * 384 + 30522 * 140 <= 4 * 30522 * 384 / 10
     (140, 256)
-    >>> parts_for(4000, 192, 40)
+    >>> plan(4000, 192, 40)
     (6, 64)
 
     Source: ours.
