@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from see_min.bridge.swap import find_embedding, find_embeddings, swap_embedding
+from see_min.bridge.swap import find_embedding, input_embedding, swap_embedding
 from see_min.checks import DataError, ShapeError
 from see_min.compare import Task, approximate, by_frequency, check_methods
 from see_min.fit import relative_error
@@ -57,7 +57,8 @@ def compress(model, vocabulary, ratio=20, name=None, method="see", policy="addit
     ratio : float
         V D / floats kept, the same for each.
     name : str, optional
-        Dotted name of the embedding, with one vocabulary; the largest one when left out.
+        Dotted name of the embedding, with one vocabulary. When left out, the one that `get_input_embeddings` of a model of
+        transformers names, of its encoder if it has one; of other models the largest.
     method : str
         "see", a policy, or another method of `see_min.compare` that is an encoding ("svd", "weighted-svd", controls).
     policy, order, sweeps, seed, progress :
@@ -92,7 +93,7 @@ def compress(model, vocabulary, ratio=20, name=None, method="see", policy="addit
     if method == "pq":
         raise DataError("method: expected one whose result is an encoding, got 'pq'")
     _check_declared_tie(model)
-    vocabularies = vocabulary if isinstance(vocabulary, dict) else {name or find_embeddings(model)[0].name: vocabulary}
+    vocabularies = vocabulary if isinstance(vocabulary, dict) else {name or find_embedding(model).name: vocabulary}
     _check_distinct(model, vocabularies)
     with device_memory():
         fitted = {key: _fit(find_embedding(model, key), words, ratio, method, policy, order, sweeps, seed, progress)
@@ -151,7 +152,7 @@ def _check_declared_tie(model):
     """Refuse a transformers model that says that its head is tied while the head has another shape."""
     if not (hasattr(model, "get_output_embeddings") and getattr(getattr(model, "config", None), "tie_word_embeddings", False)):
         return
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head, embedding = model.get_output_embeddings(), input_embedding(model, "decoder")
     shapes = [tuple(part.weight.shape) if hasattr(part, "weight") else None for part in (head, embedding)]
     if None not in shapes and shapes[0] != shapes[1]:
         raise ShapeError(f"head: expected shape {shapes[1]} as the embedding that it is tied to, got {shapes[0]}")
