@@ -12,7 +12,6 @@ import numpy as np
 from see_min.budget import low_rank, plan_policy
 from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
-from see_min.encoding import SememeEncoding
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
 from see_min.related.product_quantization import parts_for, product_quantize
 from see_min.similarity import mean_cosine, word_similarity
@@ -61,9 +60,14 @@ class Task:
         check_at_least("order", 1 if self.order is None else self.order, 1)
 
 
+def by_count(vocabulary):
+    """The numbers (V,) of the rows by falling count, equal counts in their order."""
+    return np.argsort(-vocabulary.counts, kind="stable")
+
+
 def by_frequency(matrix, vocabulary):
     """(matrix, vocabulary, order) with the rows by falling count; `order` holds the original row numbers."""
-    order = np.argsort(-vocabulary.counts, kind="stable")
+    order = by_count(vocabulary)
     return matrix[order], vocabulary.take(order), order
 
 
@@ -141,6 +145,19 @@ def check_methods(methods, policy="additive"):
     return tuple(dict.fromkeys(methods))
 
 
+class Dense:
+    """A matrix (V, D) as what approximates itself."""
+
+    index_bytes = 0
+
+    def __init__(self, matrix):
+        self.matrix, self.floats = matrix, matrix.size
+
+    def rows(self, ids):
+        """Rows (..., D) of ids (...)."""
+        return self.matrix[ids]
+
+
 def measure(task, approximation, benchmarks, sentences=None):
     """Numbers of one approximation, None standing for the dense matrix.
 
@@ -160,16 +177,15 @@ def measure(task, approximation, benchmarks, sentences=None):
     """
     E0, vocabulary = task.matrix, task.vocabulary
     exact = approximation is None
-    approximation = SememeEncoding([E0[:, None, :]], np.arange(len(E0))[:, None]) if exact else approximation
+    approximation = Dense(E0) if exact else approximation
     numbers = vocabulary.numbers
     rare = set(sorted(numbers.values())[len(numbers) // 2 :])  # rows are by falling count
     found = {name: word_similarity(approximation.rows, numbers, pairs, rare) for name, pairs in benchmarks.items()}
     scores = {name: one["spearman"] for name, one in found.items()}
     if sentences is not None:
         scores["STS"] = sentences(approximation.rows(np.arange(len(E0))))
-    index_bytes = 0 if exact else approximation.index_bytes
     return {
-        "floats": int(approximation.floats), "bytes": int(4 * approximation.floats + index_bytes),
+        "floats": int(approximation.floats), "bytes": int(4 * approximation.floats + approximation.index_bytes),
         "error": relative_error(E0, approximation),
         "weighted_error": relative_error(E0, approximation, frequency_weights(vocabulary.counts)),
         "cosine": mean_cosine(E0, approximation.rows),

@@ -545,6 +545,18 @@ def test_running_out_of_memory_is_one_line_and_leaves_the_model_untouched(monkey
     with pytest.raises(DataError, match="^device: expected enough memory, got CUDA out of memory. Tried to allocate 2 GiB.$"):
         compress(model, {"words": words(), "tags": words(101)}, 6)
     assert state(model) == before and len(fits) == 2
+    monkeypatch.setattr(MODULE, "approximate", real)
+    make, made = MODULE.stand_in, []
+
+    def no_room(place, encoding):
+        made.append(place.name)
+        return make(place, encoding) if len(made) == 1 else full(None)
+
+    monkeypatch.setattr(MODULE, "stand_in", no_room)
+    fits[:] = [None]
+    with pytest.raises(DataError, match="^device: expected enough memory"):
+        compress(model, {"words": words(), "tags": words(101)}, 6)
+    assert state(model) == before and made == ["words", "tags"]  # the first had been made
     with pytest.raises(DataError, match="^device: expected enough memory, got none left$"), device_memory():
         raise MemoryError
 

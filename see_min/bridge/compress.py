@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from see_min.bridge.swap import find_embedding, input_embedding, swap_embedding
+from see_min.bridge.swap import find_embedding, input_embedding, put, stand_in
 from see_min.checks import DataError, ShapeError
 from see_min.compare import Task, approximate, by_frequency, check_methods
 from see_min.fit import relative_error
@@ -96,9 +96,11 @@ def compress(model, vocabulary, ratio=20, name=None, method="see", policy="addit
     vocabularies = vocabulary if isinstance(vocabulary, dict) else {name or find_embedding(model).name: vocabulary}
     _check_distinct(model, vocabularies)
     with device_memory():
-        fitted = {key: _fit(find_embedding(model, key), words, ratio, method, policy, order, sweeps, seed, progress)
-                  for key, words in vocabularies.items()}  # all of them before the model is touched
-        return [replace(done, names=swap_embedding(model, encoding, key)) for key, (encoding, done) in fitted.items()]
+        places = [find_embedding(model, key) for key in vocabularies]
+        fitted = [_fit(place, words, ratio, method, policy, order, sweeps, seed, progress)
+                  for place, words in zip(places, vocabularies.values())]
+        ready = [stand_in(place, encoding) for place, (encoding, _) in zip(places, fitted)]  # before the model is touched
+    return [replace(done, names=put(model, place, new)) for place, new, (_, done) in zip(places, ready, fitted)]
 
 
 def _fit(place, vocabulary, ratio, method, policy, order, sweeps, seed, progress):
@@ -160,7 +162,7 @@ def _check_declared_tie(model):
 
 @contextmanager
 def device_memory():
-    """Turn running out of memory into one line.
+    """Turn running out of memory into one line; also a decorator.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import torch
 
 from see_min.bridge.checkpoint import READ_ERRORS, encoding_of
 from see_min.bridge.encoder import model_folder
-from see_min.bridge.layers import SememeEmbedding
+from see_min.bridge.layers import SememeEmbedding, TiedHead
 from see_min.bridge.pretrained_models import CLASSES, Pretrained, PretrainedTranslator, check_task
 from see_min.bridge.swap import find_embedding, swap_embedding
 from see_min.checks import DataError
@@ -66,15 +66,27 @@ def save_compressed(pretrained, folder):
         If the folder cannot be written.
     """
     folder = Path(folder)
-    names = [name for name, module in pretrained.model.named_modules() if isinstance(module, SememeEmbedding)]
-    names = [name for name in names if not name.endswith(".embedding")]  # a head holds its embedding, too
     write_atomic(folder / "config.json", pretrained.model.config.to_json_string(use_diff=False))
     if pretrained.model.can_generate():
         write_atomic(folder / GENERATION, pretrained.model.generation_config.to_json_string(use_diff=False))
-    pretrained.tokenizer.save_pretrained(folder)
-    stored = {"format": FORMAT, "names": names, "state": pretrained.model.state_dict(), "dtype": str(pretrained.model.dtype)}
-    with atomic_path(folder / FILE) as temporary:
-        torch.save(stored, temporary)
+    stored = {"format": FORMAT, "names": _names(pretrained.model), "state": pretrained.model.state_dict(),
+              "dtype": str(pretrained.model.dtype)}
+    try:
+        pretrained.tokenizer.save_pretrained(folder)
+        with atomic_path(folder / FILE) as temporary:
+            torch.save(stored, temporary)
+    except DataError:
+        raise
+    except Exception as error:  # a full disk has another name in torch, in tokenizers and in Python
+        raise DataError(f"out: expected a folder with room, got {folder}: {' '.join(str(error).split()):.200}") from error
+
+
+def _names(model):
+    """The name of each compressed embedding, the first of those that it has; a head holds its embedding, too."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    own = {key: module for key, module in modules.items() if isinstance(module, SememeEmbedding)
+           and not isinstance(modules[key.rpartition(".")[0]], TiedHead)}
+    return list({module: key for key, module in reversed(own.items())}.values())
 
 
 def _compressed(folder, kind, configuration):

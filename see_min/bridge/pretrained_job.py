@@ -80,7 +80,7 @@ class PretrainedRun:
         parts = json.dumps(asdict(replace(job, ratios=(), methods=(), device="")))
         data = hashlib.sha256(parts.encode() + repr((self.train, self.valid, self.pairs, self.vocabulary.annotations)).encode())
         data.update(self.teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy().tobytes())
-        self.phase = Phases(self.out, data.hexdigest(), resume, self.say)
+        self.phase = Phases(self.out, data.hexdigest(), resume, self.say, processes()[0] == 0)
 
     @property
     def dimension(self):
@@ -152,13 +152,12 @@ class PretrainedRun:
         task = self.teacher.task
         done, = compress(student, self.vocabulary, ratio, task.embeddings[0], method, job.policy, job.order, job.sweeps, job.seed)
         rows = [self.row(student, method, ratio, "fit", time.perf_counter() - start, done)]
-        with device_memory():
-            result = stage1(student, self.teacher, self.batches(job.stage1_steps, job.seed), job.stage1_steps, job.leaf_rate,
-                            task=task, loop=self.loop)
-            rows.append(self.row(student, method, ratio, "stage1", result["seconds"], done) | result)
-            result = stage2(student, self.teacher, self.batches(job.stage2_steps, job.seed + 1), job.stage2_steps, job.rate,
-                            leaves=job.leaf_rate / job.rate, task=task, loop=self.loop)
-            rows.append(self.row(student, method, ratio, "stage2", result["seconds"], done) | result)
+        result = stage1(student, self.teacher, self.batches(job.stage1_steps, job.seed), job.stage1_steps, job.leaf_rate,
+                        task=task, loop=self.loop)
+        rows.append(self.row(student, method, ratio, "stage1", result["seconds"], done) | result)
+        result = stage2(student, self.teacher, self.batches(job.stage2_steps, job.seed + 1), job.stage2_steps, job.rate,
+                        leaves=job.leaf_rate / job.rate, task=task, loop=self.loop)
+        rows.append(self.row(student, method, ratio, "stage2", result["seconds"], done) | result)
         if processes()[0] == 0:
             save_compressed(student, self.out / f"{method}_{ratio:g}x")
         values = ", ".join(f"{r['stage']} {r['value']:.3f}" for r in rows)
@@ -229,6 +228,7 @@ def check_given(task, corpus, sts, parallel, training=False):
             raise DataError(f"{name}: expected --{name} {FLAGS[name]}, got none")
 
 
+@device_memory()
 def measure(path, task="encoder", corpus=None, sts=None, parallel=None, context=64, device="auto"):
     """The metric of a model in a folder: {"task", "metric", "value", "parameters"}.
 
@@ -242,11 +242,11 @@ def measure(path, task="encoder", corpus=None, sts=None, parallel=None, context=
     lines = [] if pairs else [line.strip() for line in read_lines(corpus) if line.strip()]
     model = load_pretrained(path, task, context, pick_device(device))
     ids = [] if pairs else check_window(corpus, [number for line in model.encode(lines) for number in line], context)
-    with device_memory():
-        return {"task": task, "metric": METRICS[task], "value": score(model, ids, pairs),
-                "parameters": sum(p.numel() for p in model.parameters())}
+    return {"task": task, "metric": METRICS[task], "value": score(model, ids, pairs),
+            "parameters": sum(p.numel() for p in model.parameters())}
 
 
+@device_memory()
 def run_pretrained(job, out, resume=False, say=print):
     """Run all phases and return the report.
 
@@ -269,7 +269,7 @@ def run_pretrained(job, out, resume=False, say=print):
     start = time.perf_counter()
     run = PretrainedRun(job, out, resume, say)
     rows = run.phase("dense", lambda: [run.row(run.teacher, "dense", 1, "teacher", 0.0)])
-    say(f"dense: {METRICS[job.task]} {rows[0]['value']:.3f}")
+    run.say(f"dense: {METRICS[job.task]} {rows[0]['value']:.3f}")
     for ratio in job.ratios:
         for method in job.methods:
             rows = rows + run.phase(f"{method}-{ratio:g}", run.student, method, ratio)

@@ -152,13 +152,28 @@ def swap_embedding(model, encoding, name=None):
     Source: ours.
     """
     place = find_embedding(model, name)
+    return put(model, place, stand_in(place, encoding))
+
+
+def stand_in(place, encoding):
+    """The SememeEmbedding for a Place; the model is not changed.
+
+    Raises
+    ------
+    ShapeError
+        If the encoding does not have the embedding's V and D.
+    """
     if encoding.shape != place.shape:
         raise ShapeError(f"encoding: expected shape {place.shape} as {place.name}, got {encoding.shape}")
     old, weight = place.module, place.module.weight
     zero = old.padding_idx is not None and not weight[old.padding_idx].any()
     new = SememeEmbedding(encoding, dtype=weight.dtype, padding_idx=old.padding_idx, padding=0.0 if zero else 1.0,
                           scale=_scale(old)).to(weight.device)
-    new.requires_grad_(weight.requires_grad).train(old.training)
+    return new.requires_grad_(weight.requires_grad).train(old.training)
+
+
+def put(model, place, new):
+    """Put a SememeEmbedding in a Place, and a TiedHead in that of every head: their dotted names, the embedding first."""
     for key in place.shared:
         _set(model, key, new)
     for key, head in place.heads.items():
