@@ -8,7 +8,7 @@ import sys
 from see_min.arguments import parser
 from see_min.checks import DataError, ShapeError
 
-REAL = ("task", "sts", "methods", "batch", "context", "rate", "leaf_rate", "accumulate", "bf16")  # of compress PATH
+REAL = ("task", "sts", "parallel", "methods", "batch", "context", "rate", "leaf_rate", "accumulate", "bf16")  # of compress PATH
 SMALL = ("vocabulary", "paper_order", "paper_policy", "also", "dimension", "blocks", "teacher_steps")  # of the main job alone
 
 

@@ -47,7 +47,7 @@ def _compress_parser(commands):
                     "With PATH, compress and finetune the model in that folder instead.",
     )
     job.add_argument("path", nargs="?", metavar="PATH", 
-                     help="a folder of a Hugging Face model, or all-MiniLM-L6-v2; needs --corpus")
+                     help="a folder of a Hugging Face model, or all-MiniLM-L6-v2; needs --corpus or --parallel")
     data = job.add_argument_group("data")
     data.add_argument("--corpus", metavar="FILE", help="UTF-8 text (default: the docstrings of installed packages)")
     data.add_argument("--lexicon", metavar="NAME", help="what words mean: sample (default), none, openhownet, a folder, a file, "
@@ -79,7 +79,10 @@ def _compress_parser(commands):
 def _pretrained_arguments(job):
     """What `compress` takes for a model in a folder."""
     real = job.add_argument_group("with PATH alone")
-    real.add_argument("--task", choices=("lm", "mlm", "encoder"), help="next or masked words, or sentences (default: encoder)")
+    real.add_argument("--task", choices=("lm", "mlm", "encoder", "translation"),
+                      help="next or masked words, sentences, or translations (default: encoder)")
+    real.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="sentences and their translations, a line each; "
+                      "BLEU needs sacrebleu (extra: translation)")
     real.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV: the measure of an encoder")
     real.add_argument("--methods", nargs="+", metavar="NAME", help="as those of compare (default: see weighted-svd)")
     real.add_argument("--batch", type=int, metavar="N", help="rows of a batch (default: 32)")
@@ -93,10 +96,11 @@ def _pretrained_arguments(job):
 def _evaluate_parser(commands):
     command = commands.add_parser("evaluate", help="measure a model in a folder, plain or compressed")
     command.add_argument("path", metavar="PATH", help="a folder of a Hugging Face model, or one that compress PATH wrote")
-    command.add_argument("--task", choices=("lm", "mlm", "encoder"), default="encoder",
-                         help="perplexity, accuracy on masked words, or Spearman's correlation (default)")
+    command.add_argument("--task", choices=("lm", "mlm", "encoder", "translation"), default="encoder",
+                         help="perplexity, accuracy on masked words, Spearman's correlation (default), or BLEU")
     command.add_argument("--corpus", metavar="FILE", help="text of lm and mlm")
     command.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV, of encoder")
+    command.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="sentences and their translations")
     command.add_argument("--context", type=int, default=64, metavar="N", help="positions of a row at most (default: 64)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     command.add_argument("--json", action="store_true", help="print JSON")

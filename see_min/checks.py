@@ -50,8 +50,19 @@ def check_axes(name, array, *axes):
     ...
     see_min.checks.ShapeError: index: expected shape (*, 2), got (2,)
     """
-    array = np.asarray(array)
-    if array.ndim != len(axes) or any(a is not None and a != s for a, s in zip(axes, array.shape)):
+    return check_shape(name, np.asarray(array), *axes)
+
+
+def check_shape(name, array, *axes):
+    """Return `array` as it is, if its shape matches `axes`: for matrices that are read a block of rows at a time.
+
+    Raises
+    ------
+    ShapeError
+        As `check_axes`.
+    """
+    array = array if hasattr(array, "shape") else np.asarray(array)
+    if len(array.shape) != len(axes) or any(a is not None and a != s for a, s in zip(axes, array.shape)):
         rule = ", ".join("*" if a is None else str(a) for a in axes) + ("," if len(axes) == 1 else "")
         raise ShapeError(f"{name}: expected shape ({rule}), got {array.shape}")
     return array

@@ -12,7 +12,6 @@ import numpy as np
 from see_min.budget import plan_policy
 from see_min.checks import DataError, check_at_least
 from see_min.controls import hashed, shuffled
-from see_min.encoding import SememeEncoding
 from see_min.fit import carrier, fit, frequency_weights, random_encoding, relative_error
 from see_min.related.registry import EMBEDDINGS, bits
 from see_min.similarity import mean_cosine, word_similarity
@@ -62,9 +61,14 @@ class Task:
         check_at_least("order", 1 if self.order is None else self.order, 1)
 
 
+def by_count(vocabulary):
+    """The numbers (V,) of the rows by falling count, equal counts in their order."""
+    return np.argsort(-vocabulary.counts, kind="stable")
+
+
 def by_frequency(matrix, vocabulary):
     """(matrix, vocabulary, order) with the rows by falling count; `order` holds the original row numbers."""
-    order = np.argsort(-vocabulary.counts, kind="stable")
+    order = by_count(vocabulary)
     return matrix[order], vocabulary.take(order), order
 
 
@@ -155,6 +159,19 @@ def check_encodings(methods, policy="additive"):
             raise DataError(f"method: expected one whose result is an encoding, got {method!r}")
 
 
+class Dense:
+    """A matrix (V, D) as what approximates itself."""
+
+    index_bytes = 0
+
+    def __init__(self, matrix):
+        self.matrix, self.floats = matrix, matrix.size
+
+    def rows(self, ids):
+        """Rows (..., D) of ids (...)."""
+        return self.matrix[ids]
+
+
 def measure(task, approximation, benchmarks, sentences=None):
     """Numbers of one approximation, None standing for the dense matrix.
 
@@ -173,8 +190,7 @@ def measure(task, approximation, benchmarks, sentences=None):
         words), scores {name: Spearman}, rare_scores (pairs with a word of the rarer half of the known words), pairs.
     """
     E0, vocabulary = task.matrix, task.vocabulary
-    exact = approximation is None
-    approximation = SememeEncoding([E0[:, None, :]], np.arange(len(E0))[:, None]) if exact else approximation
+    approximation = Dense(E0) if approximation is None else approximation
     numbers = vocabulary.numbers
     rare = set(sorted(numbers.values())[len(numbers) // 2 :])  # rows are by falling count
     found = {name: word_similarity(approximation.rows, numbers, pairs, rare) for name, pairs in benchmarks.items()}

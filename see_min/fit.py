@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from see_min.als import BLOCK, Goal, Problem, check_start, row_blocks
-from see_min.checks import DataError, check_at_least, check_axes
+from see_min.checks import DataError, check_at_least, check_axes, check_shape
 from see_min.encoding import SememeEncoding
 
 
@@ -118,7 +118,7 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
 
     Source: see the normal equations in docs/derivations.md; word2ket and MorphTE train by gradient only, so this is ours.
     """
-    matrix = _check_finite_rows(check_axes("matrix", matrix, *encoding.shape))
+    matrix = _check_finite_rows(check_shape("matrix", matrix, *encoding.shape))
     weights = np.ones(len(matrix)) if weights is None else check_axes("weights", weights, len(matrix))
     check_at_least("weights", weights.min(), 0)
     check_start(encoding, ridge)

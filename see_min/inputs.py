@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from see_min.checks import DataError
-from see_min.compare import Task, by_frequency
+from see_min.compare import Task, by_count
 from see_min.lexicon import Lexicon
-from see_min.matrices import load_matrix
+from see_min.matrices import Reordered, load_matrix
 from see_min.segmentation import read_segmentation
 from see_min.similarity import read_pairs
 from see_min.tokens import read_vocabulary
@@ -23,6 +23,7 @@ class Source:
     ----------
     name : str
     matrix : array (V, D)
+        It may be a memory map.
     names : list of str
     encoder : see_min.bridge.encoder.SentenceEncoder or None
         The model, where the matrix is of one.
@@ -67,7 +68,7 @@ def find_source(matrix=None, key=None, vocabulary=None, model=None, job=None):
         return Source(str(model), encoder.embedding.detach().double().cpu().numpy(), encoder.names, encoder)
     if matrix is None:
         return None if job is None else _teacher(Path(job) / "phases" / "teacher.pt")
-    E0 = load_matrix(matrix, key).astype(float)
+    E0 = load_matrix(matrix, key, mapped=True)
     folder = Path(matrix) if Path(matrix).is_dir() else Path(matrix).parent
     names = read_vocabulary(folder if vocabulary is None else vocabulary)
     if len(names) != len(E0):
@@ -94,7 +95,7 @@ def _teacher(path):
 
 def build_task(source, lexicon, text=None, counts=None, ordered=True, segmentation=None, policy="additive", order=None,
                sweeps=6, seed=0, progress=None):
-    """(Task with the rows by falling count, original row numbers) for a source.
+    """(Task with the rows by falling count, original row numbers) for a source; the matrix stays where it is.
 
     Parameters
     ----------
@@ -113,8 +114,8 @@ def build_task(source, lexicon, text=None, counts=None, ordered=True, segmentati
     """
     pieces = None if segmentation is None else read_segmentation(segmentation)
     vocabulary = build_vocabulary(source.names, lexicon, source.counts(text, counts), ordered, seed, segmentation=pieces)
-    matrix, vocabulary, rows = by_frequency(source.matrix, vocabulary)
-    return Task(matrix, vocabulary, policy, order, sweeps, progress), rows
+    rows = by_count(vocabulary)
+    return Task(Reordered(source.matrix, rows), vocabulary.take(rows), policy, order, sweeps, progress), rows
 
 
 def named_benchmarks(paths):

@@ -61,6 +61,43 @@ def load_matrix(path, key=None, mapped=False):
     return _check_matrix(array, path, mapped)
 
 
+class Reordered:
+    """Rows of a matrix in another order; they are copied where they are asked for, so the matrix may be a memory map.
+
+    Parameters
+    ----------
+    matrix : array (V, D)
+    order : int array (V,)
+        Row i is row order[i] of the matrix.
+
+    Examples
+    --------
+    >>> turned = Reordered(np.array([[1., 2.], [3., 4.]]), np.array([1, 0]))
+    >>> turned[:1], turned.shape
+    (array([[3., 4.]]), (2, 2))
+
+    Source: ours.
+    """
+
+    def __init__(self, matrix, order):
+        self.matrix, self.order = matrix, order
+        self.shape, self.dtype, self.ndim = (len(order), matrix.shape[1]), matrix.dtype, 2
+
+    @property
+    def size(self):
+        """V D."""
+        return self.shape[0] * self.shape[1]
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, rows):
+        return np.asarray(self.matrix[self.order[rows]])
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+
+
 def _check_matrix(array, path, mapped):
     """`array` as (V, D) in float32 or float64, if it is a matrix of finite floats; copied unless a map may stay one."""
     if array.dtype.kind != "f" or array.itemsize > 8:

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from see_min.checks import DataError, check_at_least, check_axes, check_finite
+from see_min.checks import DataError, check_at_least, check_axes, check_finite, check_shape
 from see_min.segmentation import read_lines
 
 BLOCK = 8192  # rows a step of `mean_cosine`: bounds memory at BLOCK * D floats
@@ -219,16 +219,16 @@ def mean_cosine(matrix, rows, weights=None):
 
     Source: ours.
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None))
-    V, D = matrix.shape
+    V, D = check_shape("matrix", matrix, None, None).shape
     weights = np.ones(V) if weights is None else check_finite("weights", check_axes("weights", weights, V))
     check_at_least("weights", weights.min(initial=0), 0)
     total = norm = 0.0
     for start in range(0, V, BLOCK):
         ids = np.arange(start, min(start + BLOCK, V))
         near = check_finite("rows", check_axes("rows", rows(ids), len(ids), D))  # (W, D)
-        f = weights[ids] * matrix[ids].any(1)  # (W,)
-        total, norm = total + f @ cosines(matrix[ids], near), norm + f.sum()
+        here = check_finite("matrix", matrix[ids])  # (W, D)
+        f = weights[ids] * here.any(1)  # (W,)
+        total, norm = total + f @ cosines(here, near), norm + f.sum()
     if not norm > 0:
         raise DataError("matrix: expected at least 1 row that is not zero and has a weight above 0, got none")
     return float(total / norm)

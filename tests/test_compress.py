@@ -89,8 +89,9 @@ def compressed(name, **how):
 
 def state(model):
     """Modules and parameters as objects."""
+    numbers = lambda p: None if p.is_meta else p.detach().clone().nan_to_num().tolist()
     return ([(key, id(module)) for key, module in model.named_modules(remove_duplicate=False)],
-            [(key, id(p), p.detach().clone().nan_to_num().tolist()) for key, p in model.named_parameters(remove_duplicate=False)])
+            [(key, id(p), numbers(p)) for key, p in model.named_parameters(remove_duplicate=False)])
 
 
 def count(model):
@@ -183,10 +184,76 @@ def test_to_dense_gives_plain_classes_with_the_outputs_and_the_ties(name):
     assert to_dense(model) is model
     torch.testing.assert_close(logits(model), before, rtol=1e-5, atol=1e-5)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    assert (type(embedding), type(head)) == (nn.Embedding, nn.Linear) and not embedding.weight.requires_grad
+    assert isinstance(embedding, nn.Embedding) and type(head) is nn.Linear and not embedding.weight.requires_grad
     assert embedding.padding_idx == dense.get_input_embeddings().padding_idx
-    assert (head.weight is embedding.weight) == (name in TIED and name != "bart")  # bart's looked-up rows are scaled
-    assert count(model) == count(dense) + (name == "bart") * V * D
+    assert (head.weight is embedding.weight) == (name in TIED) and count(model) == count(dense)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart", "phi3"])
+def test_a_bfloat16_model_is_dense_again_with_the_outputs_it_had(name):
+    model = build(name).bfloat16()
+    compress(model, words(), RATIO)
+    before = logits(model).detach()
+    assert {p.dtype for p in to_dense(model).parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(logits(model), before, rtol=0, atol=0.02 * float(before.abs().max()))  # rows are rounded
+
+
+@every_model
+def test_methods_of_transformers_leave_ties_alone_or_refuse_until_the_model_is_dense(name, tmp_path):
+    model = copy.deepcopy(compressed(name)[0])  # guards are copied, too
+    before, objects = logits(model), state(model)
+    model.tie_weights()
+    model.init_weights()
+    text = "{}: expected a model with plain embeddings, got a compressed one: use {}to_dense first"
+    save = text.format("save_pretrained", "see_min.bridge.pretrained.save_compressed, or ")
+    for call, line in ((model.save_pretrained, save), (model.base_model.save_pretrained, save),
+                       (model.resize_token_embeddings, text.format("resize_token_embeddings", ""))):
+        with pytest.raises(DataError, match=f"^{re.escape(line)}$"):
+            call(tmp_path / "model")
+    assert state(model) == objects and torch.equal(logits(model), before) and not list(tmp_path.iterdir())
+    to_dense(model).save_pretrained(tmp_path / "model")
+    again = type(model).from_pretrained(tmp_path / "model")
+    for key, buffer in model.named_buffers():
+        if key.endswith("bias"):  # made up by `build`
+            torch.testing.assert_close(again.get_buffer(key), buffer)
+    torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
+    model.resize_token_embeddings(V + 3)
+    assert logits(model).shape[-1] == V + 3
+
+
+@pytest.mark.parametrize("name, sizes, expected", [
+    ("gpt2", {"n_positions": 900}, "transformer.wte"),
+    ("bert", {"max_position_embeddings": 900}, "bert.embeddings.word_embeddings"),
+    ("t5", {"relative_attention_num_buckets": 9000}, "shared"),
+    ("bart", {"max_position_embeddings": 900}, "model.shared"),
+    ("bart", {"tie_word_embeddings": False}, "model.encoder.embed_tokens"),  # nothing reads model.shared there
+])
+def test_without_a_name_the_table_of_the_input_ids_is_compressed_even_if_another_is_larger(monkeypatch, name, sizes, expected):
+    kind, config, own = MODELS[name]
+    monkeypatch.setitem(MODELS, name, (kind, config, own | sizes))
+    model = build(name)
+    before = logits(model)
+    assert compress(model, words(), RATIO)[0].names[0] == expected
+    assert not torch.allclose(logits(model), before)
+
+
+MARIAN = ("MarianMTModel", "MarianConfig", {"vocab_size": V, "d_model": D, **CODER, "share_encoder_decoder_embeddings": False,
+                                            "decoder_vocab_size": 211, "decoder_start_token_id": 0, "num_beams": 1})
+
+
+def test_an_encoder_and_a_decoder_with_tables_of_their_own_are_compressed_by_name(monkeypatch):
+    monkeypatch.setitem(MODELS, "marian", MARIAN)
+    model, only = build("marian"), build("marian")
+    assert compress(only, words(), RATIO)[0].names == ["model.encoder.embed_tokens"]
+    names = ["model.encoder.embed_tokens", "model.decoder.embed_tokens"]
+    done = compress(model, dict(zip(names, (words(), words(211)))), RATIO)
+    assert [one.names for one in done] == [names[:1], [names[1], "lm_head"]]
+    dense, ids = build("marian"), IDS % 211
+    with torch.no_grad():
+        for key in names:
+            dense.get_submodule(key).weight.copy_(model.get_submodule(key).weight)
+    torch.testing.assert_close(logits(model, ids), logits(dense, ids), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits(to_dense(model), ids), logits(dense, ids), rtol=1e-5, atol=1e-5)
 
 
 # ------------------------------------------------------------------ plain torch
@@ -412,6 +479,24 @@ def wrong_head():
     return model
 
 
+def parametrized():
+    model = Tied()
+    nn.utils.parametrize.register_parametrization(model.words, "weight", nn.Identity())
+    return model
+
+
+def eight_bits():
+    model = nn.Sequential(nn.Embedding(V, D))
+    model[0].weight = nn.Parameter(torch.zeros(V, D, dtype=torch.int8), requires_grad=False)
+    return model
+
+
+def twice():
+    model = build("gpt2")
+    compress(model, words(), RATIO)
+    return model
+
+
 REFUSED = {
     "no embedding": (lambda: nn.Linear(2, 3), {}, DataError, "model: expected an nn.Embedding to replace, got none in Linear"),
     "no place": (lambda: nn.Embedding(V, D), {}, DataError, "model: expected an nn.Embedding to replace, got none in Embedding"),
@@ -423,6 +508,12 @@ REFUSED = {
     "pq": (Tied, {"method": "pq"}, DataError, "method: expected one whose result is an encoding, got 'pq'"),
     "ratio": (Tied, {"ratio": 5000}, DataError,
               "ratio: expected 1 to 72.2 for the default form of order 2 with this vocabulary, got 5000"),
+    "meta": (lambda: Tied().to("meta"), {}, DataError,
+             "words: expected numbers in its weight, got the device meta: load the model first"),
+    "parametrized": (parametrized, {}, DataError,
+                     "words: expected a weight that is a parameter, got one that is computed: remove its parametrization"),
+    "eight bits": (eight_bits, {}, DataError, "0: expected a weight of plain floats, got Tensor of torch.int8"),
+    "twice": (twice, {}, DataError, "name: expected one of transformer.wpe, got SememeEmbedding"),
     "tie": (wrong_head, {}, ShapeError, "head: expected shape (307, 32) as the embedding that it is tied to, got (312, 32)"),
     "one weight twice": (
         lambda: build("bart"), {"vocabulary": {"model.shared": words(), "model.decoder.embed_tokens": words()}}, DataError,
@@ -454,6 +545,18 @@ def test_running_out_of_memory_is_one_line_and_leaves_the_model_untouched(monkey
     with pytest.raises(DataError, match="^device: expected enough memory, got CUDA out of memory. Tried to allocate 2 GiB.$"):
         compress(model, {"words": words(), "tags": words(101)}, 6)
     assert state(model) == before and len(fits) == 2
+    monkeypatch.setattr(MODULE, "approximate", real)
+    make, made = MODULE.stand_in, []
+
+    def no_room(place, encoding):
+        made.append(place.name)
+        return make(place, encoding) if len(made) == 1 else full(None)
+
+    monkeypatch.setattr(MODULE, "stand_in", no_room)
+    fits[:] = [None]
+    with pytest.raises(DataError, match="^device: expected enough memory"):
+        compress(model, {"words": words(), "tags": words(101)}, 6)
+    assert state(model) == before and made == ["words", "tags"]  # the first had been made
     with pytest.raises(DataError, match="^device: expected enough memory, got none left$"), device_memory():
         raise MemoryError
 

@@ -1,12 +1,16 @@
 """What a user names, as a source and a task: matrices with vocabularies, the main job's teacher, rows by falling count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from see_min.checks import DataError
+from see_min.compare import METHODS, compare
 from see_min.inputs import Source, build_task, coverage_line, find_source
 from see_min.lexicon import Lexicon
 from see_min.lexicon_files import load_lexicon
+from see_min.matrices import Reordered
 from see_min.tokens import Token
 from see_min.units import Annotation
 from see_min.vocabulary import Vocabulary
@@ -54,10 +58,10 @@ def test_a_key_picks_the_matrix_of_a_file_with_several(folder):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_a_matrix_of_any_precision_becomes_float64_of_the_same_values(folder, kind):
+def test_a_matrix_of_any_precision_has_the_values_in_the_file_and_stays_there_if_it_can(folder, kind):
     np.save(folder / "e.npy", E0.astype(kind))
     matrix = find_source(folder / "e.npy").matrix
-    assert matrix.dtype == np.float64 and np.array_equal(matrix, E0.astype(kind))
+    assert np.array_equal(matrix, E0.astype(kind)) and isinstance(matrix, np.memmap) == (kind != np.float16)
 
 
 def test_a_folder_with_model_safetensors_and_a_vocabulary_is_a_source(tmp_path):
@@ -152,6 +156,32 @@ def test_a_task_has_its_rows_by_falling_count_and_equal_counts_stay_in_order(fil
     for place, row in enumerate(rows):
         assert np.array_equal(task.matrix[place], E0[row])
     assert np.array_equal(task.matrix[rows.argsort()], E0)  # the way back
+
+
+def test_a_task_of_a_mapped_matrix_copies_the_rows_that_are_asked_for_alone(folder, files):
+    source = find_source(folder / "e.npy")
+    task, rows = build_task(source, LEXICON, ordered=False, **files)
+    assert task.matrix.matrix is source.matrix and isinstance(source.matrix, np.memmap)
+    for ids in (3, slice(2, 5), [4, 0, 4], np.array([[1, 2], [6, 0]])):
+        part = task.matrix[ids]
+        assert type(part) is np.ndarray and np.array_equal(part, E0[rows][ids])
+    assert np.array_equal(np.asarray(task.matrix, dtype=np.float32), E0[rows].astype(np.float32))
+    assert (task.matrix.shape, len(task.matrix), task.matrix.size, task.matrix.ndim) == ((V, D), V, V * D, 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_the_numbers_on_a_mapped_matrix_that_it_gives_on_a_copy(tmp_path, method):
+    rng = np.random.default_rng(3)
+    matrix, names = rng.normal(size=(211, 24)).astype(np.float32), [f"w{i}" for i in range(211)]
+    np.save(tmp_path / "e.npy", matrix)
+    write(tmp_path / "vocab.txt", "\n".join(names))
+    counts = write(tmp_path / "counts", "".join(f"{name}\t{rng.integers(1, 99)}\n" for name in names))
+    task, _ = build_task(find_source(tmp_path / "e.npy"), LEXICON, counts=counts)
+    copied = replace(task, matrix=np.array(task.matrix, dtype=float))
+    assert isinstance(task.matrix, Reordered) and isinstance(task.matrix.matrix, np.memmap)
+    pairs = {"SIM": [("w1", "w2", 1.0), ("w3", "w4", 2.0), ("w5", "w9", 4.0)]}
+    for ours, expected in zip(*(compare(one, [method], [3], [0], pairs) for one in (task, copied)), strict=True):
+        assert {**ours, "seconds": 0} == {**expected, "seconds": 0}
 
 
 def test_a_task_knows_of_each_row_what_lexicon_and_segmentation_say(files):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from see_min.bridge.swap import find_embedding, find_embeddings, swap_embedding
+from see_min.bridge.swap import find_embedding, input_embedding, put, stand_in
 from see_min.checks import DataError, ShapeError
 from see_min.compare import Task, approximate, by_frequency, check_encodings
 from see_min.fit import relative_error
@@ -57,7 +57,8 @@ def compress(model, vocabulary, ratio=20, name=None, method="see", policy="addit
     ratio : float
         V D / floats kept, the same for each.
     name : str, optional
-        Dotted name of the embedding, with one vocabulary; the largest one when left out.
+        Dotted name of the embedding, with one vocabulary. When left out, the one that `get_input_embeddings` of a model of
+        transformers names, of its encoder if it has one; of other models the largest.
     method : str
         "see", a policy, or another method of `see_min.compare` that is an encoding ("svd", "weighted-svd", controls).
     policy, order, sweeps, seed, progress :
@@ -90,12 +91,14 @@ def compress(model, vocabulary, ratio=20, name=None, method="see", policy="addit
     """
     check_encodings([method], policy)
     _check_declared_tie(model)
-    vocabularies = vocabulary if isinstance(vocabulary, dict) else {name or find_embeddings(model)[0].name: vocabulary}
+    vocabularies = vocabulary if isinstance(vocabulary, dict) else {name or find_embedding(model).name: vocabulary}
     _check_distinct(model, vocabularies)
     with device_memory():
-        fitted = {key: _fit(find_embedding(model, key), words, ratio, method, policy, order, sweeps, seed, progress)
-                  for key, words in vocabularies.items()}  # all of them before the model is touched
-        return [replace(done, names=swap_embedding(model, encoding, key)) for key, (encoding, done) in fitted.items()]
+        places = [find_embedding(model, key) for key in vocabularies]
+        fitted = [_fit(place, words, ratio, method, policy, order, sweeps, seed, progress)
+                  for place, words in zip(places, vocabularies.values())]
+        ready = [stand_in(place, encoding) for place, (encoding, _) in zip(places, fitted)]  # before the model is touched
+    return [replace(done, names=put(model, place, new)) for place, new, (_, done) in zip(places, ready, fitted)]
 
 
 def _fit(place, vocabulary, ratio, method, policy, order, sweeps, seed, progress):
@@ -149,7 +152,7 @@ def _check_declared_tie(model):
     """Refuse a transformers model that says that its head is tied while the head has another shape."""
     if not (hasattr(model, "get_output_embeddings") and getattr(getattr(model, "config", None), "tie_word_embeddings", False)):
         return
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head, embedding = model.get_output_embeddings(), input_embedding(model, "decoder")
     shapes = [tuple(part.weight.shape) if hasattr(part, "weight") else None for part in (head, embedding)]
     if None not in shapes and shapes[0] != shapes[1]:
         raise ShapeError(f"head: expected shape {shapes[1]} as the embedding that it is tied to, got {shapes[0]}")
@@ -157,7 +160,7 @@ def _check_declared_tie(model):
 
 @contextmanager
 def device_memory():
-    """Turn running out of memory into one line.
+    """Turn running out of memory into one line; also a decorator.
 
     Raises
     ------

@@ -18,10 +18,12 @@ class Phases:
     resume : bool
         Use finished phases.
     say : callable(str)
+    keep : bool
+        Write finished phases; of several processes the first alone does.
     """
 
-    def __init__(self, out, fingerprint, resume=False, say=print):
-        self.folder, self.fingerprint, self.resume, self.say = Path(out) / "phases", fingerprint, resume, say
+    def __init__(self, out, fingerprint, resume=False, say=print, keep=True):
+        self.folder, self.fingerprint, self.resume, self.say, self.keep = Path(out) / "phases", fingerprint, resume, say, keep
 
     def __call__(self, name, work, *arguments):
         """`work(*arguments)` gives a JSON value; kept in phases/name.json, and taken from there when resuming."""
@@ -34,6 +36,8 @@ class Phases:
                     return stored["value"]
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 pass  # not finished, or of another job
+        if not self.keep:
+            return work(*arguments)
         path.unlink(missing_ok=True)  # or, if this work is stopped, an older job would take its new checkpoint for its own
         value = work(*arguments)
         write_atomic(path, json.dumps({"fingerprint": self.fingerprint, "value": value}))

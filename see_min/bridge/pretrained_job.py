@@ -25,12 +25,14 @@ from see_min.files import check_writable
 from see_min.lexicon_files import load_lexicon
 from see_min.results import environment
 from see_min.segmentation import read_lines
-from see_min.sequences import language_batches, masked_batches, sentence_batches
+from see_min.sequences import language_batches, masked_batches, pair_batches, read_parallel, sentence_batches
 from see_min.similarity import read_sentence_pairs
 from see_min.vocabulary import build_vocabulary
 
-METRICS = {"lm": "perplexity", "mlm": "masked accuracy", "encoder": "STS"}
-VALID = 20  # every 20th line is kept for the evaluation of lm and mlm
+METRICS = {"lm": "perplexity", "mlm": "masked accuracy", "encoder": "STS", "translation": "BLEU"}
+FLAGS = {"corpus": "FILE, plain text to finetune on", "sts": "FILE.csv, which the task encoder is measured by",
+         "parallel": "SOURCE TARGET, sentences and their translations"}
+VALID = 20  # every 20th line is kept for the evaluation of lm and mlm, and every 20th pair of sentences for that of translation
 FEWEST = 4  # ids of a sentence, special ones included
 
 
@@ -42,6 +44,7 @@ class PretrainedJob:
     task: str = "encoder"
     corpus: str | None = None
     sts: str | None = None
+    parallel: tuple | None = None
     lexicon: str = "sample"
     methods: tuple = ("see", "weighted-svd")
     ratios: tuple = (10, 40)
@@ -75,9 +78,9 @@ class PretrainedRun:
             for ratio in job.ratios:  # a ratio out of reach is refused before any work
                 plan_of(task, method, ratio)
         parts = json.dumps(asdict(replace(job, ratios=(), methods=(), device="")))
-        data = hashlib.sha256(parts.encode() + repr((self.train, self.valid, self.vocabulary.annotations)).encode())
+        data = hashlib.sha256(parts.encode() + repr((self.train, self.valid, self.pairs, self.vocabulary.annotations)).encode())
         data.update(self.teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy().tobytes())
-        self.phase = Phases(self.out, data.hexdigest(), resume, self.say)
+        self.phase = Phases(self.out, data.hexdigest(), resume, self.say, processes()[0] == 0)
 
     @property
     def dimension(self):
@@ -87,6 +90,26 @@ class PretrainedRun:
     def _read(self):
         """Text as ids, counts, and what is known of the tokens."""
         job, start = self.job, time.perf_counter()
+        counts = self._read_pairs() if job.task == "translation" else self._read_text()
+        self.vocabulary = build_vocabulary(self.teacher.names, load_lexicon(job.lexicon), counts, seed=job.seed)
+        self.say(f"{job.model}: {self.teacher.rows:,} x {self.dimension}; {counts.sum():,} tokens of text "
+                 f"({time.perf_counter() - start:.0f} s)")
+
+    def _count(self, ids):
+        """Counts (V,) of ids in sequences of them."""
+        return np.bincount(np.concatenate(ids).astype(int), minlength=self.teacher.rows)
+
+    def _read_pairs(self):
+        """Sentences and their translations; counts of the tokens of both."""
+        pairs = sentences_of(self.job.parallel)
+        ids = self.teacher.encode_pairs(pairs)
+        self.train, self.valid, self.pairs = [one for i, one in enumerate(ids) if i % VALID], [], pairs[::VALID]
+        check_at_least("parallel: number of pairs", len(pairs), 2)
+        return self._count([side for one in ids for side in one])
+
+    def _read_text(self):
+        """Text as ids, and their counts."""
+        job = self.job
         self.pairs = read_sentence_pairs(job.sts) if job.sts else None
         lines = [line.strip() for line in read_lines(job.corpus) if line.strip()]
         if not lines:
@@ -94,22 +117,21 @@ class PretrainedRun:
         if job.task == "encoder":
             lines = [part for line in lines for part in re.split(r"(?<=[.;!?])\s+", line)]  # sentences
         ids = self.teacher.encode(lines, special=job.task == "encoder")
-        counts = np.bincount(np.concatenate(ids).astype(int), minlength=self.teacher.rows)
         if job.task == "encoder":
             self.train, self.valid = [one for one in ids if len(one) >= FEWEST], []
         else:
             self.train = check_window(job.corpus, [word for i, one in enumerate(ids) if i % VALID for word in one], job.context)
             self.valid = check_window(job.corpus, [number for one in ids[::VALID] for number in one], job.context)
-        lexicon = load_lexicon(job.lexicon)
-        self.vocabulary = build_vocabulary(self.teacher.names, lexicon, counts, seed=job.seed)
-        self.say(f"{job.model}: {self.teacher.rows:,} x {self.dimension}; {counts.sum():,} tokens of text "
-                 f"({time.perf_counter() - start:.0f} s)")
+        return self._count(ids)
 
     def batches(self, steps, seed):
         """Batches of finetuning; the same for every student."""
         job = self.job
         if job.task == "encoder":
             return sentence_batches(self.train, job.batch, steps, seed, self.teacher.pad)
+        if job.task == "translation":
+            end = self.teacher.tokenizer.eos_token_id
+            return pair_batches(self.train, job.batch, steps, seed, self.teacher.pad, self.teacher.begin, end)
         ids = np.array(self.train)
         if job.task == "lm":
             return language_batches(ids, job.context, job.batch, steps, seed)
@@ -130,13 +152,12 @@ class PretrainedRun:
         task = self.teacher.task
         done, = compress(student, self.vocabulary, ratio, task.embeddings[0], method, job.policy, job.order, job.sweeps, job.seed)
         rows = [self.row(student, method, ratio, "fit", time.perf_counter() - start, done)]
-        with device_memory():
-            result = stage1(student, self.teacher, self.batches(job.stage1_steps, job.seed), job.stage1_steps, job.leaf_rate,
-                            task=task, loop=self.loop)
-            rows.append(self.row(student, method, ratio, "stage1", result["seconds"], done) | result)
-            result = stage2(student, self.teacher, self.batches(job.stage2_steps, job.seed + 1), job.stage2_steps, job.rate,
-                            leaves=job.leaf_rate / job.rate, task=task, loop=self.loop)
-            rows.append(self.row(student, method, ratio, "stage2", result["seconds"], done) | result)
+        result = stage1(student, self.teacher, self.batches(job.stage1_steps, job.seed), job.stage1_steps, job.leaf_rate,
+                        task=task, loop=self.loop)
+        rows.append(self.row(student, method, ratio, "stage1", result["seconds"], done) | result)
+        result = stage2(student, self.teacher, self.batches(job.stage2_steps, job.seed + 1), job.stage2_steps, job.rate,
+                        leaves=job.leaf_rate / job.rate, task=task, loop=self.loop)
+        rows.append(self.row(student, method, ratio, "stage2", result["seconds"], done) | result)
         if processes()[0] == 0:
             save_compressed(student, self.out / f"{method}_{ratio:g}x")
         values = ", ".join(f"{r['stage']} {r['value']:.3f}" for r in rows)
@@ -161,6 +182,11 @@ def check_window(path, ids, context):
     return ids
 
 
+def sentences_of(paths):
+    """Pairs (source, target) of sentences from two files with a line each."""
+    return [(" ".join(source), " ".join(target)) for source, target in read_parallel(*paths)]
+
+
 def masked(model, ids, size, steps, seed):
     """Batches of masked words for a Pretrained."""
     tokenizer = model.tokenizer
@@ -168,13 +194,15 @@ def masked(model, ids, size, steps, seed):
 
 
 def score(model, ids, pairs):
-    """The metric of a Pretrained's task, on the ids of a text (lm, mlm) or on pairs of sentences (encoder).
+    """The metric of a Pretrained's task, on the ids of a text (lm, mlm) or on pairs of sentences (encoder, translation).
 
     Raises
     ------
     DataError
         If STS is not defined for the pairs.
     """
+    if model.kind == "translation":
+        return model.bleu(pairs)
     if model.kind == "encoder":
         value = model.sts(pairs)
         if value is None:
@@ -186,7 +214,22 @@ def score(model, ids, pairs):
     return masked_accuracy(model, masked(model, ids, 32, 20, seed=0))
 
 
-def measure(path, task="encoder", corpus=None, sts=None, context=64, device="auto"):
+def check_given(task, corpus, sts, parallel, training=False):
+    """Refuse a task without the files that it is trained on or measured by.
+
+    Raises
+    ------
+    DataError
+    """
+    given = {"corpus": corpus, "sts": sts, "parallel": parallel}
+    needed = {"encoder": ("corpus", "sts") if training else ("sts",), "translation": ("parallel",)}.get(task, ("corpus",))
+    for name in needed:
+        if given[name] is None:
+            raise DataError(f"{name}: expected --{name} {FLAGS[name]}, got none")
+
+
+@device_memory()
+def measure(path, task="encoder", corpus=None, sts=None, parallel=None, context=64, device="auto"):
     """The metric of a model in a folder: {"task", "metric", "value", "parameters"}.
 
     Raises
@@ -194,18 +237,16 @@ def measure(path, task="encoder", corpus=None, sts=None, context=64, device="aut
     DataError
         If the folder, the text or the pairs cannot be used.
     """
-    needed = ("sts", sts) if task == "encoder" else ("corpus", corpus)
-    if needed[1] is None:
-        raise DataError(f"{needed[0]}: expected --{needed[0]} FILE for the task {task}, got none")
-    pairs = read_sentence_pairs(sts) if task == "encoder" else None
+    check_given(task, corpus, sts, parallel)
+    pairs = sentences_of(parallel) if task == "translation" else read_sentence_pairs(sts) if task == "encoder" else None
     lines = [] if pairs else [line.strip() for line in read_lines(corpus) if line.strip()]
     model = load_pretrained(path, task, context, pick_device(device))
     ids = [] if pairs else check_window(corpus, [number for line in model.encode(lines) for number in line], context)
-    with device_memory():
-        return {"task": task, "metric": METRICS[task], "value": score(model, ids, pairs),
-                "parameters": sum(p.numel() for p in model.parameters())}
+    return {"task": task, "metric": METRICS[task], "value": score(model, ids, pairs),
+            "parameters": sum(p.numel() for p in model.parameters())}
 
 
+@device_memory()
 def run_pretrained(job, out, resume=False, say=print):
     """Run all phases and return the report.
 
@@ -221,15 +262,12 @@ def run_pretrained(job, out, resume=False, say=print):
         if not 0 < getattr(job, name) < float("inf"):
             raise DataError(f"{name.replace('_', '-')}: expected a number above 0, got {getattr(job, name):g}")
     check_encodings(job.methods, job.policy)
-    if job.corpus is None:
-        raise DataError("corpus: expected --corpus FILE, plain text to finetune on, got none")
-    if job.task == "encoder" and job.sts is None:
-        raise DataError("sts: expected --sts FILE.csv, which the task encoder is measured by, got none")
+    check_given(job.task, job.corpus, job.sts, job.parallel, training=True)
     check_writable(out)
     start = time.perf_counter()
     run = PretrainedRun(job, out, resume, say)
     rows = run.phase("dense", lambda: [run.row(run.teacher, "dense", 1, "teacher", 0.0)])
-    say(f"dense: {METRICS[job.task]} {rows[0]['value']:.3f}")
+    run.say(f"dense: {METRICS[job.task]} {rows[0]['value']:.3f}")
     for ratio in job.ratios:
         for method in job.methods:
             rows = rows + run.phase(f"{method}-{ratio:g}", run.student, method, ratio)

@@ -1,11 +1,15 @@
 """Replace an embedding, and the output heads that share its weight, in any nn.Module; and put plain ones back."""
 
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import nn
 
 from see_min.bridge.layers import SememeEmbedding, TiedHead
 from see_min.checks import DataError, ShapeError
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -65,30 +69,54 @@ def find_embeddings(model):
     return sorted(places, key=lambda place: -place.module.weight.numel())
 
 
+def input_embedding(model, side="encoder"):
+    """The module that a model of transformers says looks up ids, of one side where it has an encoder and a decoder; else None."""
+    try:
+        part = getattr(model, f"get_{side}")() if model.config.is_encoder_decoder else model
+        return part.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # not of transformers, or without words
+        return None
+
+
 def find_embedding(model, name=None):
-    """The Place of a name, or of the largest embedding.
+    """The Place of a name; without a name that of `input_embedding`, or the largest where a model does not say which it is.
 
     Raises
     ------
     DataError
-        If no embedding has that name, or it does more than look rows up, or those that share its weight scale it differently.
+        If no embedding has that name, or it does more than look rows up, or its weight is not a plain parameter of floats, or
+        those that share its weight scale it differently.
     """
     places = find_embeddings(model)
-    if name is None:
-        place = places[0]
-    else:
+    first = input_embedding(model)
+    if name is not None:
         place = next((place for place in places if name in place.shared), None)
-        if place is None:
-            raise DataError(f"name: expected one of {', '.join(key for p in places for key in p.shared)}, got {name!r}")
+    else:
+        place = places[0] if first is None else next((p for p in places if first.weight is p.module.weight), None)
+    if place is None:
+        names = ", ".join(key for p in places for key in p.shared)
+        raise DataError(f"name: expected one of {names}, got {type(first).__name__ if name is None else repr(name)}")
     for key in place.shared:
         module = model.get_submodule(key)
         plain = type(module).forward is nn.Embedding.forward or hasattr(module, "embed_scale")
         if module.max_norm is not None or not plain:
             raise DataError(f"{key}: expected an embedding that only looks rows up, got {type(module).__name__}"
                             + (f" with max_norm {module.max_norm:g}" if module.max_norm is not None else ""))
+        _check_weight(key, module)
         if _scale(module) != _scale(place.module):
             raise DataError(f"{key}: expected scale {_scale(place.module):g} as {place.name}, got {_scale(module):g}")
     return place
+
+
+def _check_weight(name, module):
+    """Refuse a weight that is computed from other parameters, or holds no numbers, or none that are floats."""
+    weight = module.weight
+    if "weight" not in module._parameters:
+        raise DataError(f"{name}: expected a weight that is a parameter, got one that is computed: remove its parametrization")
+    if weight.is_meta:
+        raise DataError(f"{name}: expected numbers in its weight, got the device meta: load the model first")
+    if type(weight.data) is not torch.Tensor or weight.dtype not in FLOATS:
+        raise DataError(f"{name}: expected a weight of plain floats, got {type(weight.data).__name__} of {weight.dtype}")
 
 
 def _scale(module):
@@ -107,7 +135,7 @@ def swap_embedding(model, encoding, name=None):
         Changed in place, but only if everything fits.
     encoding : SememeEncoding
     name : str, optional
-        Dotted name of the embedding; the largest one when left out.
+        Dotted name of the embedding; that of `find_embedding` when left out.
 
     Returns
     -------
@@ -124,17 +152,33 @@ def swap_embedding(model, encoding, name=None):
     Source: ours.
     """
     place = find_embedding(model, name)
+    return put(model, place, stand_in(place, encoding))
+
+
+def stand_in(place, encoding):
+    """The SememeEmbedding for a Place; the model is not changed.
+
+    Raises
+    ------
+    ShapeError
+        If the encoding does not have the embedding's V and D.
+    """
     if encoding.shape != place.shape:
         raise ShapeError(f"encoding: expected shape {place.shape} as {place.name}, got {encoding.shape}")
     old, weight = place.module, place.module.weight
     zero = old.padding_idx is not None and not weight[old.padding_idx].any()
     new = SememeEmbedding(encoding, dtype=weight.dtype, padding_idx=old.padding_idx, padding=0.0 if zero else 1.0,
                           scale=_scale(old)).to(weight.device)
-    new.requires_grad_(weight.requires_grad).train(old.training)
+    return new.requires_grad_(weight.requires_grad).train(old.training)
+
+
+def put(model, place, new):
+    """Put a SememeEmbedding in a Place, and a TiedHead in that of every head: their dotted names, the embedding first."""
     for key in place.shared:
         _set(model, key, new)
     for key, head in place.heads.items():
         _set(model, key, TiedHead(new, head.bias).train(head.training))
+    _guard(model)
     return [place.name, *(key for key in place.shared if key != place.name), *place.heads]
 
 
@@ -144,7 +188,7 @@ def to_dense(model):
     Returns
     -------
     nn.Module
-        The model, changed in place. Scaled embeddings become plain ones whose rows are scaled, their heads keep theirs unscaled.
+        The model, changed in place. Scaled embeddings become `ScaledEmbedding`; heads share the weight as before.
 
     Source: ours.
     """
@@ -160,19 +204,53 @@ def to_dense(model):
             _set(model, key, head.train(module.training))
         elif module in dense and not isinstance(modules[key.rpartition(".")[0]], TiedHead):
             _set(model, key, dense[module])
+    for module in model.modules():
+        for name in GUARDS:
+            vars(module).pop(name, None)
     return model
 
 
+class ScaledEmbedding(nn.Embedding):
+    """An embedding that multiplies the rows it looks up, but not those of its head, by `embed_scale`: as Bart's and Gemma's."""
+
+    embed_scale = 1.0
+
+    def forward(self, ids):
+        return super().forward(ids) * self.embed_scale
+
+
 def _dense_embedding(module, weight):
-    """The nn.Embedding with the rows of a SememeEmbedding; it shares `weight` unless rows are scaled."""
-    rows = weight
+    """The nn.Embedding with the rows of a SememeEmbedding; it shares `weight`."""
+    kind = nn.Embedding if module.scale == 1.0 else ScaledEmbedding
+    embedding = kind(*weight.shape, padding_idx=module.padding_idx, device="meta")
+    embedding.weight = weight
     if module.scale != 1.0:
-        rows = nn.Parameter(weight.detach() * module.scale, weight.requires_grad)
-    embedding = nn.Embedding(*rows.shape, padding_idx=module.padding_idx, device="meta")
-    embedding.weight = rows
+        embedding.embed_scale = module.scale
     return embedding.train(module.training)
 
 
 def _set(model, key, module):
     parent, _, child = key.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
+
+
+def _refuse(name, instead, *_, **__):
+    raise DataError(f"{name}: expected a model with plain embeddings, got a compressed one: {instead}")
+
+
+def _stay_tied(*_, **__):
+    """A TiedHead has no weight that could be tied: it is."""
+
+
+GUARDS = {
+    "tie_weights": _stay_tied,
+    "save_pretrained": partial(_refuse, "save_pretrained", "use see_min.bridge.pretrained.save_compressed, or to_dense first"),
+    "resize_token_embeddings": partial(_refuse, "resize_token_embeddings", "use to_dense first"),
+}
+
+
+def _guard(model):
+    """Let methods of transformers that would set or lose a weight know of compressed embeddings; `to_dense` takes this back."""
+    for module in model.modules():
+        if any(isinstance(part, SememeEmbedding) for part in module.modules()):
+            vars(module).update({name: guard for name, guard in GUARDS.items() if hasattr(type(module), name)})
