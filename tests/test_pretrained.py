@@ -343,7 +343,7 @@ def test_a_tokenizer_without_the_token_of_the_task_is_refused(inputs, tmp_path, 
 LINES = {
     "no corpus": ("lm", ["--corpus"], [], {}, "corpus: expected --corpus FILE"),
     "no sts": ("encoder", ["--sts"], [], {}, "sts: expected --sts FILE"),
-    "translation": ("lm", [], ["--task", "translation"], {}, "argument --task: invalid choice"),
+    "translation": ("lm", [], ["--task", "translation"], {}, "task: expected one of lm, mlm, encoder with a PATH, got"),
     "dimension": ("lm", [], ["--dimension", "8"], {}, "dimension: expected no PATH with it, got one"),
     "ratio": ("lm", [], [], {"ratios": (100000,)}, "ratio"),
     "pq": ("lm", [], ["--methods", "see", "pq"], {}, "method: expected one whose result is an encoding, got 'pq'"),

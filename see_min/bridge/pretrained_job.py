@@ -15,10 +15,9 @@ import numpy as np
 
 from see_min.bridge.compress import compress, device_memory
 from see_min.bridge.finetune import masked_accuracy, perplexity, stage1, stage2
-from see_min.bridge.job import pick_device
 from see_min.bridge.phases import Phases
 from see_min.bridge.pretrained import load_pretrained, save_compressed
-from see_min.bridge.training import Loop, join_processes, processes
+from see_min.bridge.training import Loop, join_processes, pick_device, processes
 from see_min.checks import DataError, check_at_least
 from see_min.compare import Task, check_methods, plan_of
 from see_min.files import check_writable
@@ -220,6 +219,8 @@ def run_pretrained(job, out, resume=False, say=print):
     for name in ("rate", "leaf_rate"):
         if not 0 < getattr(job, name) < float("inf"):
             raise DataError(f"{name.replace('_', '-')}: expected a number above 0, got {getattr(job, name):g}")
+    if job.task not in METRICS:
+        raise DataError(f"task: expected one of {', '.join(METRICS)} with a PATH, got {job.task!r}")
     check_methods(job.methods, job.policy)
     if "pq" in job.methods:
         raise DataError("method: expected one whose result is an encoding, got 'pq'")
