@@ -74,9 +74,9 @@ def _compress_parser(commands):
                        "translation: 4000)")
     model.add_argument("--teacher", metavar="FILE.pt", help="a dense model to start from: OUT/phases/teacher.pt of a run")
     model.add_argument("--stage1-steps", type=int, metavar="N", help="steps on embeddings and hidden states (default: 15; "
-                       "translation: 50)")
+                       "translation: 30)")
     model.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation and cross entropy (default: 85; "
-                       "translation: 350)")
+                       "translation: 170)")
     model.add_argument("--seed", type=int, metavar="N", help="default: 0")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     _pretrained_arguments(job)

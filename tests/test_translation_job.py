@@ -33,6 +33,7 @@ from see_min.bridge.finetune import masked_accuracy
 from see_min.bridge.job import STUDENTS, run_job, settings
 from see_min.bridge.measure import MASK, bleu, masked, text_ids, translations
 from see_min.bridge.translation import METHODS, TranslationStudy
+from see_min.inputs import find_source
 from see_min.lexicon import Lexicon
 from see_min.vocabulary import build_vocabulary
 
@@ -98,7 +99,7 @@ def start(words):
 def finish(process):
     """(exit code, stdout, stderr)."""
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -160,7 +161,7 @@ def test_both_embeddings_are_compressed_and_counted_once(finished):
 
 def test_a_killed_run_resumes_to_the_report_of_an_uninterrupted_one(files, finished, tmp_path):
     out = tmp_path / "out"
-    process, deadline = start(command(files, out)), time.monotonic() + 240
+    process, deadline = start(command(files, out)), time.monotonic() + 600
     while not list((out / "phases").glob("svd-4.json")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.005)
@@ -472,6 +473,24 @@ def test_a_teacher_of_other_sizes_or_words_is_refused(files, finished, tmp_path)
     for changes in ({"dimension": 32}, {"vocabulary": 20}, {"dropout": 0.2}):
         with pytest.raises(ValueError, match="teacher: expected a model of this job's sizes and words, got another in"):
             TranslationStudy(replace(job(files, teacher=teacher), **changes), tmp_path, **QUIET)
+
+
+@pytest.mark.parametrize("kind, words, text", [
+    ("gpt", [], "expected 30 words, one a row, got [0]"),
+    ("bert", [f"w{i}" for i in range(28)] + ["<unk>", "<eos>"], "expected the word <mask> in the vocabulary, got none"),
+    ("translator", [], "expected 30 and 27 words, one a row, got []"),
+])
+def test_evaluate_refuses_a_checkpoint_without_its_words(capsys, files, tmp_path, kind, words, text):
+    path = tmp_path / "a.pt"
+    save_checkpoint(made(kind, False)[0], path, words)
+    data = ["--parallel", files / "valid.x", files / "valid.y"] if kind == "translator" else ["--corpus", files / "text.txt"]
+    assert call(capsys, "evaluate", path, *data) == (2, "", f"see_min: {path}: {text}\n")
+
+
+def test_explain_takes_the_target_of_a_finished_translation(finished):
+    source = find_source(job=finished[0])
+    model, words = load_checkpoint(finished[0] / "phases" / "teacher.pt")
+    assert source.names == words[1] and np.array_equal(source.matrix, model.target_embedding.weight.detach().double().numpy())
 
 
 EVALUATE = {

@@ -7,12 +7,12 @@ import torch
 
 from see_min.bridge.checkpoint import load_checkpoint
 from see_min.bridge.finetune import masked_accuracy, perplexity
-from see_min.bridge.models import TinyGPT
+from see_min.bridge.models import TinyBERT, TinyGPT
 from see_min.bridge.training import pick_device
 from see_min.bridge.translator import TinyTranslator
 from see_min.checks import DataError
 from see_min.corpus import SPECIAL, file_documents, tokenize
-from see_min.sequences import encode, masked_batches, padded_rows, read_parallel
+from see_min.sequences import UNKNOWN, encode, masked_batches, padded_rows, read_parallel
 
 MASK = "<mask>"
 SENTENCES = 128  # translated together
@@ -64,7 +64,9 @@ def bleu(sentences, references):
 
 
 def translations(model, sentences, words):
-    """Greedy translations; a sentence longer than the model's context is cut.
+    """Greedy translations, at most twice as long as the longest sentence of their batch and 10 words more.
+
+    A sentence longer than the model's context is cut.
 
     Parameters
     ----------
@@ -86,7 +88,8 @@ def translations(model, sentences, words):
     for first in range(0, len(order), SENTENCES):
         rows = order[first : first + SENTENCES]
         source = torch.from_numpy(padded_rows([ids[row] for row in rows], config.pad)).to(device)  # (b, s)
-        for row, answer in zip(rows, model.translate(source, config.context).tolist()):
+        longest = min(config.context, 2 * source.shape[1] + 10)
+        for row, answer in zip(rows, model.translate(source, longest).tolist()):
             length = answer.index(config.end) if config.end in answer else len(answer)
             found[row] = [words[1][number] for number in answer[:length]]
     return found
@@ -122,6 +125,7 @@ def measure_checkpoint(path, corpus=None, parallel=None, device="auto"):
     """
     model, words = load_checkpoint(path, pick_device(device))
     translator = isinstance(model, TinyTranslator)
+    _check_words(path, model, words if translator else [words])
     needed, given, foreign = ("parallel", parallel, corpus) if translator else ("corpus", corpus, parallel)
     if given is None or foreign is not None:
         other = "corpus" if translator else "parallel"
@@ -132,6 +136,18 @@ def measure_checkpoint(path, corpus=None, parallel=None, device="auto"):
     else:
         metric, value = _on_text(model, words, corpus)
     return {"metric": metric, "value": value, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _check_words(path, model, vocabularies):
+    """Refuse a checkpoint that was saved without the words of every row, or without those that stand for no word."""
+    sizes = [model.get_submodule(name).num_embeddings for name in model.embeddings]
+    lengths = [len(words) for words in vocabularies]
+    if lengths != sizes:
+        raise DataError(f"{path}: expected {' and '.join(map(str, sizes))} words, one a row, got {lengths}")
+    special = {TinyTranslator: (UNKNOWN,), TinyBERT: (*SPECIAL, MASK)}.get(type(model), SPECIAL)
+    missing = [name for words in vocabularies for name in special if name not in words]
+    if missing:
+        raise DataError(f"{path}: expected the word {missing[0]} in the vocabulary, got none")
 
 
 def _on_text(model, words, corpus):

@@ -32,8 +32,8 @@ class TranslationJob(Settings):
     blocks: int = 2
     batch: int = 32
     teacher_steps: int = 4000
-    stage1_steps: int = 50
-    stage2_steps: int = 350
+    stage1_steps: int = 30
+    stage2_steps: int = 170
     sweeps: int = 10
     dropout: float = 0.1
     parallel: tuple | None = None
