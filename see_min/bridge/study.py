@@ -66,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Words:
-    """One embedding of a model: its dotted name, and the words of its rows, by falling count, with what is known of them."""
+    """An embedding: its dotted name, and the words of its rows, special ones and then by falling count, with what is known."""
 
     name: str
     words: list
