@@ -8,14 +8,15 @@ import sys
 from see_min.arguments import parser
 from see_min.checks import DataError, ShapeError
 
-REAL = ("task", "sts", "parallel", "methods", "batch", "context", "rate", "leaf_rate", "accumulate", "bf16")  # of compress PATH
-SMALL = ("vocabulary", "paper_order", "paper_policy", "also", "dimension", "blocks", "teacher_steps")  # of the main job alone
+REAL = ("sts", "methods", "batch", "context", "rate", "leaf_rate", "accumulate", "bf16")  # of compress PATH alone
+SMALL = ("vocabulary", "paper_order", "paper_policy", "also", "dimension", "blocks", "teacher_steps", "teacher", "valid_parallel",
+         "source_lexicon", "shared_vocabulary", "least")  # of a job without PATH alone
 
 
 def compress(arguments, command):
-    """Run the main job, or compress the model in a folder; write the report."""
+    """Run a job on a model of the bridge, or compress the model in a folder; write the report."""
     try:
-        from see_min.bridge.job import QUICK, Job, run_job
+        from see_min.bridge.job import run_job, settings
         from see_min.bridge.pretrained_job import PretrainedJob, run_pretrained
         from see_min.bridge.training import processes
     except ImportError as error:
@@ -25,6 +26,7 @@ def compress(arguments, command):
     given = {name: value for name, value in vars(arguments).items()
              if value is not None and name not in ("command", "out", "resume", "path")}
     given.update({name: tuple(dict.fromkeys(given[name])) for name in ("ratios", "also", "methods") if name in given})
+    given.update({name: tuple(given[name]) for name in ("parallel", "valid_parallel") if name in given})
     foreign = [name for name in (SMALL if arguments.path else REAL) if name in given]
     if foreign:
         needs = "no PATH" if arguments.path else "a PATH"
@@ -35,7 +37,7 @@ def compress(arguments, command):
         job = PretrainedJob(**(quick | given | {"model": arguments.path}))
         report = run_pretrained(job, arguments.out, arguments.resume, say)
     else:
-        report = run_job(Job(**((QUICK if arguments.quick else {}) | given)), arguments.out, arguments.resume, say)
+        report = run_job(settings(**given), arguments.out, arguments.resume, say)
     if processes()[0]:
         return  # under torchrun the first process writes
     report["task"] = {"command": command, **report["task"]}
@@ -46,13 +48,18 @@ def compress(arguments, command):
 
 
 def evaluate(arguments, command):
-    """Print the metric of a model in a folder."""
+    """Print the metric of a model in a folder, or of a checkpoint."""
     try:
+        from see_min.bridge.measure import measure_checkpoint
         from see_min.bridge.pretrained_job import measure
     except ImportError as error:
         raise DataError(f"torch: expected the package to be installed, got {error}: pip install -r requirements.txt") from None
-    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "json")}
-    result = measure(given.pop("path"), **given)
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "json") and value is not None}
+    path, is_file = given.pop("path"), arguments.path.endswith(".pt")
+    foreign = [name for name in ("task", "sts", "context") if is_file and name in given]
+    if foreign:
+        raise DataError(f"{foreign[0]}: expected a folder with it, got a file: {path}")
+    result = (measure_checkpoint if is_file else measure)(path, **given)
     print(json.dumps({"command": command, **result}, indent=1) if arguments.json else f"{result['metric']} {result['value']:.4f}")
 
 

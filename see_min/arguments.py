@@ -41,33 +41,42 @@ def parser():
 
 def _compress_parser(commands):
     job = commands.add_parser(
-        "compress", help="train a small GPT, compress its embedding and tied head, finetune, report",
+        "compress", help="train a small model, compress its embeddings and tied head, finetune, report",
         description="Train a small GPT on real text, compress its embedding and tied output head with SEE and four other "
                     "methods at equal floats, finetune all of them alike in two stages, and show what was gained and lost. "
+                    "--task says mlm for a small BERT on masked words, translation for a small translator on a parallel text. "
                     "With PATH, compress and finetune the model in that folder instead.",
     )
-    job.add_argument("path", nargs="?", metavar="PATH", 
+    job.add_argument("path", nargs="?", metavar="PATH",
                      help="a folder of a Hugging Face model, or all-MiniLM-L6-v2; needs --corpus or --parallel")
+    job.add_argument("--task", choices=("lm", "mlm", "translation", "encoder"),
+                     help="next words, masked words, a translation, or (PATH alone) sentences (default: lm; with PATH: encoder)")
     data = job.add_argument_group("data")
     data.add_argument("--corpus", metavar="FILE", help="UTF-8 text (default: the docstrings of installed packages)")
     data.add_argument("--lexicon", metavar="NAME", help="what words mean: sample (default), none, openhownet, a folder, a file, "
                       "or several joined by +")
-    data.add_argument("--vocabulary", type=int, metavar="V", help="words of the model (default: 4000)")
+    data.add_argument("--vocabulary", type=int, metavar="V", help="words of the model at most (default: 4000; of each language "
+                      "of a translation: 8000)")
+    _translation_arguments(job)
     method = job.add_argument_group("method")
     method.add_argument("--ratios", type=number, nargs="+", metavar="R", help="dense floats / kept floats (default: 10 40)")
     method.add_argument("--order", type=int, metavar="N", help="factors of a product in the default form (default: 2)")
-    method.add_argument("--policy", metavar="NAME", help="additive (default), amplitudes, shared, backoff, undealt, morphemes, "
-                        "mixed, senses or terms")
+    method.add_argument("--policy", metavar="NAME", help="additive (default), superposed (default with PATH), amplitudes, "
+                        "shared, backoff, undealt, morphemes, mixed, senses or terms")
     method.add_argument("--paper-order", type=int, metavar="N", help="factors in the papers' form (default: 3)")
     method.add_argument("--paper-policy", metavar="NAME", help="slots of the papers' form (default: senses)")
     method.add_argument("--also", nargs="+", metavar="NAME", help="further policies to run beside the five methods")
-    method.add_argument("--sweeps", type=int, metavar="N", help="sweeps of the fit (default: 20)")
+    method.add_argument("--sweeps", type=int, metavar="N", help="sweeps of the fit (default: 20; translation: 10)")
     model = job.add_argument_group("model and training")
     model.add_argument("--dimension", type=int, metavar="D", help="width of the model (default: 192)")
     model.add_argument("--blocks", type=int, metavar="N", help="transformer blocks (default: 2)")
-    model.add_argument("--teacher-steps", type=int, metavar="N", help="training steps of the dense model (default: 700)")
-    model.add_argument("--stage1-steps", type=int, metavar="N", help="steps on embeddings and hidden states (default: 15)")
-    model.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation and cross entropy (default: 85)")
+    model.add_argument("--teacher-steps", type=int, metavar="N", help="training steps of the dense model (default: 700; "
+                       "translation: 4000)")
+    model.add_argument("--teacher", metavar="FILE.pt", help="a dense model to start from: OUT/phases/teacher.pt of a run")
+    model.add_argument("--stage1-steps", type=int, metavar="N", help="steps on embeddings and hidden states (default: 15; "
+                       "translation: 30)")
+    model.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation and cross entropy (default: 85; "
+                       "translation: 170)")
     model.add_argument("--seed", type=int, metavar="N", help="default: 0")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     _pretrained_arguments(job)
@@ -76,13 +85,21 @@ def _compress_parser(commands):
     job.add_argument("--resume", action="store_true", help="go on after the phases that a stopped run finished")
 
 
+def _translation_arguments(job):
+    """What `compress` takes for a translation."""
+    pairs = job.add_argument_group("with --task translation alone (--parallel with PATH, too)")
+    pairs.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="sentences and their translations, a line each, "
+                       "words between blanks, plain or .gz; BLEU needs sacrebleu (extra: translation)")
+    pairs.add_argument("--valid-parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="what BLEU is measured on (default: every "
+                       "20th pair, held out)")
+    pairs.add_argument("--least", type=int, metavar="N", help="occurrences a word must have (default: 2)")
+    pairs.add_argument("--source-lexicon", metavar="NAME", help="lexicon of the source's language, or none (default: --lexicon)")
+    pairs.add_argument("--shared-vocabulary", action="store_true", default=None, help="one embedding for both languages")
+
+
 def _pretrained_arguments(job):
     """What `compress` takes for a model in a folder."""
     real = job.add_argument_group("with PATH alone")
-    real.add_argument("--task", choices=("lm", "mlm", "encoder", "translation"),
-                      help="next or masked words, sentences, or translations (default: encoder)")
-    real.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="sentences and their translations, a line each; "
-                      "BLEU needs sacrebleu (extra: translation)")
     real.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV: the measure of an encoder")
     real.add_argument("--methods", nargs="+", metavar="NAME", help="as those of compare (default: see weighted-svd)")
     real.add_argument("--batch", type=int, metavar="N", help="rows of a batch (default: 32)")
@@ -94,14 +111,15 @@ def _pretrained_arguments(job):
 
 
 def _evaluate_parser(commands):
-    command = commands.add_parser("evaluate", help="measure a model in a folder, plain or compressed")
-    command.add_argument("path", metavar="PATH", help="a folder of a Hugging Face model, or one that compress PATH wrote")
-    command.add_argument("--task", choices=("lm", "mlm", "encoder", "translation"), default="encoder",
-                         help="perplexity, accuracy on masked words, Spearman's correlation (default), or BLEU")
+    command = commands.add_parser("evaluate", help="measure a model in a folder, plain or compressed, or a checkpoint")
+    command.add_argument("path", metavar="PATH", help="a folder of a Hugging Face model, or one that compress PATH wrote; or a "
+                         "checkpoint, FILE.pt, that compress wrote without PATH")
+    command.add_argument("--task", choices=("lm", "mlm", "encoder", "translation"),
+                         help="of a folder: perplexity, accuracy on masked words, Spearman's correlation (default), or BLEU")
     command.add_argument("--corpus", metavar="FILE", help="text of lm and mlm")
+    command.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="sentences and their translations, for BLEU")
     command.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV, of encoder")
-    command.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="sentences and their translations")
-    command.add_argument("--context", type=int, default=64, metavar="N", help="positions of a row at most (default: 64)")
+    command.add_argument("--context", type=int, metavar="N", help="of a folder: positions of a row at most (default: 64)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     command.add_argument("--json", action="store_true", help="print JSON")
 

@@ -90,7 +90,9 @@ def _teacher(path):
     from see_min.bridge.checkpoint import load_checkpoint
 
     model, words = load_checkpoint(path, "cpu")
-    return Source(str(path), model.token_embedding.weight.detach().double().numpy(), words)
+    *_, name = model.embeddings  # of a translator that of the target
+    words = words if len(model.embeddings) == 1 else words[-1]
+    return Source(str(path), model.get_submodule(name).weight.detach().double().numpy(), words)
 
 
 def build_task(source, lexicon, text=None, counts=None, ordered=True, segmentation=None, policy="additive", order=None,

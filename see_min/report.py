@@ -151,7 +151,7 @@ def seeds_table(reports):
 
 
 def figure(report, path):
-    """Draw quality against size as a PNG: all targets on the left, rare targets on the right; written atomically.
+    """Draw quality against size as a PNG: all targets, and beside them rare targets if they were measured; written atomically.
 
     One line a method; x is the size of the embedding with its indices, y the value after the last stage that
     a student reached. Methods that stopped earlier stand in the table alone. Dense is a line across, not a point:
@@ -173,11 +173,13 @@ def figure(report, path):
     Source: ours; colours from Okabe and Ito, "Color universal design" (2008).
     """
     lines = check_report(report)
-    fig = new_figure(11, 4.7, "Quality against size", wspace=0.03)
-    left, right = fig.subplots(1, 2)
-    _panel(left, lines, "value", "All targets")
-    _panel(right, lines, "rare_value", "Rare targets")
-    handles, labels = left.get_legend_handles_labels()
+    panels = [("value", "All targets")]
+    panels += [("rare_value", "Rare targets")] if any(row["rare_value"] is not None for row in report["rows"]) else []
+    fig = new_figure(5.5 * len(panels) + 2 * (len(panels) == 1), 4.7, "Quality against size", wspace=0.03)
+    axes = fig.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (key, title) in zip(axes, panels):
+        _panel(axis, lines, key, title)
+    handles, labels = axes[0].get_legend_handles_labels()
     columns = math.ceil(len(labels) / math.ceil(len(labels) / 7))  # rows of equal length, at most 7 entries each
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.6)
     return save_png(fig, path)

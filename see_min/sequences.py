@@ -1,4 +1,4 @@
-"""Batches of ids for the models of the bridge: next words, masked words, sentences, and pairs of sentences.
+"""Batches of ids for the models of the bridge: next words, masked words, and pairs of sentences.
 
 A batch is what a model reads and what it should answer. Rows of one batch have one length, so sentences of similar length go
 together and little is padding.
@@ -108,36 +108,6 @@ def padded_rows(sequences, pad):
     for row, sequence in zip(rows, sequences):
         row[: len(sequence)] = sequence
     return rows
-
-
-def sentence_batches(sequences, size, steps, seed, pad):
-    """Yield `steps` batches of sentences without targets; each sentence stands once in an epoch, the last batch may be short.
-
-    Parameters
-    ----------
-    sequences : list of lists of int
-    size : int
-        Sentences a batch.
-    seed, pad : int
-
-    Raises
-    ------
-    DataError
-        If there is no sentence, or one without ids.
-
-    Examples
-    --------
-    >>> [batch.inputs[0].tolist() for batch in sentence_batches([[5, 6]], 4, 2, seed=0, pad=0)]
-    [[[5, 6]], [[5, 6]]]
-
-    Source: ours.
-    """
-    check_at_least("sequences", len(sequences), 1)
-    lengths = np.array([[len(sequence)] for sequence in sequences])  # (N, 1)
-    if not lengths.all():
-        raise DataError(f"sequences: expected at least 1 id in each, got none in number {int(lengths.argmin())}")
-    for rows in _by_length(lengths, size, steps, seed):
-        yield Batch((padded_rows([sequences[row] for row in rows], pad),), None)
 
 
 def pair_batches(pairs, size, steps, seed, pad, begin, end):

@@ -19,7 +19,7 @@ import torch
 
 from see_min.__main__ import main
 from see_min.bridge import load_checkpoint, perplexity
-from see_min.bridge.job import QUICK, STUDENTS, Job, Run, run_job
+from see_min.bridge.job import QUICK, STUDENTS, Job, LanguageStudy, run_job
 from see_min.bridge.phases import Phases
 from see_min.checks import DataError
 from see_min.corpus import build_corpus, file_documents
@@ -268,7 +268,7 @@ def test_resuming_a_finished_run_works_nothing_again_and_reports_the_same(capsys
 
 def reused(job, out, phase, resume=True):
     """Whether a phase is taken from an earlier run."""
-    return Run(job, out, resume, say=lambda line: None).phase(phase, lambda: "worked again") != "worked again"
+    return LanguageStudy(job, out, resume, say=lambda line: None).phase(phase, lambda: "worked again") != "worked again"
 
 
 def test_phases_are_reused_by_the_same_job_that_resumes_and_by_no_other(inputs, copied, tmp_path):

@@ -408,7 +408,7 @@ def test_stages_of_a_translator_lower_their_losses_and_move_what_they_should(inp
                                         **(SIZES | settings | {"stage1_steps": 1, "stage2_steps": 1})), tmp_path,
                           say=lambda line: None)
     long, first = (values(one.student("see", 4)) for one in (run, short))
-    assert long[1]["loss"] < 0.8 * first[1]["loss"] and long[2]["loss"] < 0.8 * first[2]["loss"]
+    assert long[1]["loss"] < 0.9 * first[1]["loss"] and long[2]["loss"] < 0.8 * first[2]["loss"]
 
 
 @pytest.mark.parametrize("model, words, text", [

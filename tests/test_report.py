@@ -182,7 +182,8 @@ def test_figure_draws_unusual_reports_without_a_warning(tmp_path, kind):
     else:
         report["others"] = ["a", "b", "c"]
         report["rows"] += [row(name, 40, "stage2", 300.0, 2000.0, 250, 1000, 1.0) for name in "abc"]
-    assert png_size(figure(report, tmp_path / "a.png")) == (1650, 705)
+    width = 1125 if kind == "no rare targets" else 1650  # pixels: one panel, two panels
+    assert png_size(figure(report, tmp_path / "a.png")) == (width, 705)
 
 
 def test_figure_loads_no_pyplot_and_the_module_alone_loads_no_matplotlib(tmp_path):
@@ -432,15 +433,18 @@ def panels(report, monkeypatch, tmp_path):
     caught, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **keys: (caught.append(self), save(self, *args, **keys)))
     figure(report, tmp_path / "a.png")
-    return caught[0].axes
+    return caught[-1].axes
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("metric, values", [("perplexity", (100, 90, 2000, 300, 400, 500)), *SCORES])
 def test_figure_says_which_way_is_better_and_draws_scores_on_a_plain_scale(monkeypatch, tmp_path, metric, values):
-    left, right = panels(a_score_report(metric, values), monkeypatch, tmp_path)
+    report = a_score_report(metric, values)
+    axis, = panels(report, monkeypatch, tmp_path)  # rare targets were not measured: no panel
     better, scale = ("less", "log") if metric == "perplexity" else ("more", "linear")
-    assert [axis.get_title(loc="left") for axis in (left, right)] == [
-        f"All targets ({better} is better)", f"Rare targets ({better} is better)"]
-    assert left.get_ylabel() == f"{metric} after stage 2" and left.get_yscale() == scale
+    assert axis.get_title(loc="left") == f"All targets ({better} is better)"
+    assert axis.get_ylabel() == f"{metric} after stage 2" and axis.get_yscale() == scale
+    report["rows"].append({**report["rows"][2], "stage": "fit", "rare_value": values[2]})  # but not after the last stage
+    left, right = panels(report, monkeypatch, tmp_path)
+    assert right.get_title(loc="left") == f"Rare targets ({better} is better)"
     assert [text.get_text() for text in right.texts] == ["not measured"]

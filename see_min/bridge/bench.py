@@ -31,7 +31,7 @@ from see_min.bridge.bench_forms import (
     plans,
     units_of,
 )
-from see_min.bridge.job import pick_device
+from see_min.bridge.training import pick_device
 from see_min.budget import low_rank
 from see_min.checks import DataError
 from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding

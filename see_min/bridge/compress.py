@@ -44,7 +44,7 @@ class Compressed:
     seconds: float
 
 
-def compress(model, vocabulary, ratio=20, name=None, method="see", policy="additive", order=None, sweeps=6, seed=0,
+def compress(model, vocabulary, ratio=20, name=None, method="see", policy="superposed", order=None, sweeps=6, seed=0,
              progress=None):
     """Compress embeddings of a model in place, and the output heads that share their weight.
 

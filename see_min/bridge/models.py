@@ -178,6 +178,8 @@ class TinyGPT(nn.Module):
     (`see_min.bridge.SememeEmbedding`), so that compressing the model is replacing this one module.
     """
 
+    embeddings = ("token_embedding",)
+
     def __init__(self, config):
         super().__init__()
         self.config = config
@@ -209,6 +211,8 @@ class TinyBERT(nn.Module):
 
     Source: arXiv 1810.04805 for the task and the head; the blocks are `TinyGPT`'s, pre-norm.
     """
+
+    embeddings = ("token_embedding",)
 
     def __init__(self, config):
         super().__init__()

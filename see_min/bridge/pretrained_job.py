@@ -15,18 +15,18 @@ import numpy as np
 
 from see_min.bridge.compress import compress, device_memory
 from see_min.bridge.finetune import masked_accuracy, perplexity, stage1, stage2
-from see_min.bridge.job import pick_device
 from see_min.bridge.phases import Phases
 from see_min.bridge.pretrained import load_pretrained, save_compressed
-from see_min.bridge.training import Loop, join_processes, processes
+from see_min.bridge.training import Loop, join_processes, pick_device, processes
 from see_min.checks import DataError, check_at_least
 from see_min.compare import Task, check_encodings, plan_of
 from see_min.files import check_writable
 from see_min.lexicon_files import load_lexicon
 from see_min.results import environment
 from see_min.segmentation import read_lines
-from see_min.sequences import language_batches, masked_batches, pair_batches, read_parallel, sentence_batches
+from see_min.sequences import language_batches, masked_batches, pair_batches, read_parallel
 from see_min.similarity import read_sentence_pairs
+from see_min.spans import span_batches, swap_chances
 from see_min.vocabulary import build_vocabulary
 
 METRICS = {"lm": "perplexity", "mlm": "masked accuracy", "encoder": "STS", "translation": "BLEU"}
@@ -48,7 +48,7 @@ class PretrainedJob:
     lexicon: str = "sample"
     methods: tuple = ("see", "weighted-svd")
     ratios: tuple = (10, 40)
-    policy: str = "additive"
+    policy: str = "superposed"
     order: int | None = None
     sweeps: int = 6
     context: int = 64
@@ -128,7 +128,8 @@ class PretrainedRun:
         """Batches of finetuning; the same for every student."""
         job = self.job
         if job.task == "encoder":
-            return sentence_batches(self.train, job.batch, steps, seed, self.teacher.pad)
+            chances, special = swap_chances(self.vocabulary), self.teacher.tokenizer.all_special_ids
+            return span_batches(self.train, job.batch, steps, seed, chances, special)
         if job.task == "translation":
             end = self.teacher.tokenizer.eos_token_id
             return pair_batches(self.train, job.batch, steps, seed, self.teacher.pad, self.teacher.begin, end)
@@ -261,6 +262,8 @@ def run_pretrained(job, out, resume=False, say=print):
     for name in ("rate", "leaf_rate"):
         if not 0 < getattr(job, name) < float("inf"):
             raise DataError(f"{name.replace('_', '-')}: expected a number above 0, got {getattr(job, name):g}")
+    if job.task not in METRICS:
+        raise DataError(f"task: expected one of {', '.join(METRICS)} with a PATH, got {job.task!r}")
     check_encodings(job.methods, job.policy)
     check_given(job.task, job.corpus, job.sts, job.parallel, training=True)
     check_writable(out)

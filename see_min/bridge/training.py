@@ -84,6 +84,19 @@ class Objective(nn.Module):
         return self.loss(self.model, batch)
 
 
+def pick_device(name):
+    """torch.device for auto, cpu or cuda.
+
+    Raises
+    ------
+    DataError
+        If cuda is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("device: expected a machine with CUDA, got none: use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def processes():
     """(number of this process, how many there are): (0, 1) without torchrun."""
     if distributed.is_available() and distributed.is_initialized():

@@ -81,6 +81,8 @@ class TinyTranslator(nn.Module):
     Source: arXiv 1706.03762; ours are pre-norm blocks and learned positions.
     """
 
+    embeddings = ("source_embedding", "target_embedding")
+
     def __init__(self, config):
         super().__init__()
         self.config = config
