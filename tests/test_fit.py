@@ -14,7 +14,7 @@ import see_min.fit
 from see_min.budget import Plan
 from see_min.checks import DataError, ShapeError
 from see_min.encoding import SememeEncoding
-from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, random_encoding, relative_error
+from see_min.fit import carrier, fit, frequency_weights, low_rank_encoding, own_units, random_encoding, relative_error
 from see_min.units import Annotation, Units, assign
 
 V, R, U = 23, 3, 7
@@ -362,7 +362,7 @@ def test_a_word_with_a_vector_of_its_own_is_exact_and_pulls_at_nothing_else():
     matrix, weights, start, units = problem(2, inner=True, bag=True)
     bag = np.full((V, 2), -1)
     bag[:, 0] = [0, 1] + [2 + w % 3 for w in range(V - 2)]  # units 0 and 1 have one word each
-    start = replace(start, bag=bag, bag_vectors=np.zeros((5, start.inner)))
+    start = replace(start, bag=bag, bag_vectors=np.random.default_rng(1).standard_normal((5, start.inner)))
     result, history = fit(matrix, start, weights, units, sweeps=4)
     np.testing.assert_allclose(result.rows([0, 1]), matrix[:2] @ start.carrier.T @ start.carrier, atol=1e-12)
     alone = weights[2:] * weights.mean() / weights[2:].mean()
@@ -373,6 +373,20 @@ def test_a_word_with_a_vector_of_its_own_is_exact_and_pulls_at_nothing_else():
     np.testing.assert_allclose(history, other, rtol=1e-12)
     pulled, _ = fit(matrix * np.r_[9, 9, np.ones(V - 2)][:, None], start, weights, units, sweeps=4)
     np.testing.assert_allclose(pulled.rows([5, 6]), result.rows([5, 6]), atol=1e-12)
+
+
+def test_a_word_owns_a_unit_exactly_if_no_other_word_has_it():
+    bag = np.random.default_rng(2).integers(-1, 30, (V, 3))  # of 30 units some have no word, one, two or more
+    expected = {}
+    for w in range(V):
+        for u in bag[w]:
+            others = [x for x in range(V) if u in bag[x] and x != w]
+            if u >= 0 and not others and list(bag[w]).count(u) == 1:
+                expected.setdefault(w, u)
+    assert 2 < len(expected) < V and {sum(u in row for row in bag) for u in range(30)} >= {0, 1, 2, 3}
+    start = SememeEncoding([np.ones((1, 1, 2))], np.zeros((V, 1), dtype=int), bag=bag, bag_vectors=np.zeros((30, 2)))
+    words, own = own_units(start)
+    assert dict(zip(words.tolist(), own.tolist())) == expected
 
 
 def test_words_that_all_own_vectors_leave_nothing_to_fit():
@@ -395,6 +409,18 @@ def test_an_exactly_representable_matrix_is_recovered_and_its_shuffled_entries_a
     assert relative_error(matrix, fit(matrix, start, sweeps=200, ridge=0)[0]) < 1e-12
     mixed = rng.permutation(matrix.reshape(-1)).reshape(matrix.shape)
     assert relative_error(mixed, fit(mixed, start, sweeps=200, ridge=0)[0]) > 0.5
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_start_has_leaves_for_entries_of_variance_one_and_bag_vectors_in_units_of_the_matrix(order):
+    """Seen where nothing is fitted: the products come out times the scale of the matrix, the bag as it went in."""
+    matrix, weights, start, _ = problem(order, bag=True)
+    result, history = fit(7 * matrix, start, weights, sweeps=0)
+    without = replace(start, bag=None, bag_vectors=None)
+    np.testing.assert_allclose(result.bag_vectors, start.bag_vectors, rtol=1e-12)
+    products = without.rows(range(V))  # (V, d')
+    np.testing.assert_allclose(result.rows(range(V)), start.rows(range(V)) + 6 * products, rtol=1e-9, atol=1e-12)
+    assert history == []
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

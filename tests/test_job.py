@@ -359,7 +359,7 @@ BAD = {
     "ratio a word": (["--ratios", "x"], "--ratios: invalid number value: 'x'"),
     "ratios left out": (["--ratios"], "--ratios: expected at least one argument"),
     "unknown policy": (["--policy", "magic"],
-                       "policy: expected one of additive, amplitudes, shared, backoff, undealt, morphemes, "
+                       "policy: expected one of additive, amplitudes, shared, superposed, backoff, undealt, morphemes, "
                        "mixed, senses, terms, got 'magic'"),
     "unknown paper policy": (["--paper-policy", "magic"], "policy: expected one of additive, amplitudes, "),
     "unknown further policy": (["--also", "morphemes", "magic"], "policy: expected one of additive, amplitudes, "),

@@ -503,7 +503,6 @@ EVALUATE = {
     "a short text": (["M", "--corpus", "one.x"], "one.x: expected more than 8 tokens, a window, got 2"),
     "different lengths": (["T", "--parallel", "valid.x", "short.y"], "expected as many lines in both, got 23 and 1"),
     "a task": (["T", "--task", "lm"], "task: expected a folder with it, got a file"),
-    "pairs for a folder": (["folder", "--parallel", "valid.x", "valid.y"], "parallel: expected a file of name .pt with it, got"),
 }
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,28 @@ def test_a_shared_pad_confines_short_words_to_r_q1_dimensions():
     padded[:, 1:] = 0
     ranks = [np.linalg.matrix_rank(SememeEncoding(tables, index).rows(range(60))) for index in (padded, own)]
     assert ranks == [6, 30]
+
+
+def explained_by_false_knowledge(M, E0):
+    """Mean over all orders of the rows of M of the share of E0 that least squares on them explains."""
+    shares = []
+    for order in permutations(range(len(M))):
+        dealt = M[list(order)]
+        best = dealt @ np.linalg.lstsq(dealt, E0)[0]  # (V, D)
+        shares.append(1 - ((E0 - best) ** 2).sum() / (E0**2).sum())
+    return np.mean(shares)
+
+
+def test_false_knowledge_explains_its_share_on_average():
+    """D50: all 120 orders of five words that have one unit of each of two kinds; not so without ones or around another mean."""
+    E0 = np.random.default_rng(0).standard_normal((5, 3)) * [1, 2, 3]
+    E0 -= E0.mean(0)
+    M = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]])  # rank 3
+    np.testing.assert_allclose(explained_by_false_knowledge(M, E0), (3 - 1) / (5 - 1), rtol=1e-12)
+    assert abs(explained_by_false_knowledge(M, E0 + 1) - 1 / 2) > 0.01
+    assert abs(explained_by_false_knowledge(M[:, :1], E0) - 0) > 0.01  # three words without a unit
+    one_each = [Annotation(morphemes=(name,)) for name in "abc"]
+    assert len({tuple(note.units for note in shuffled(one_each, seed)) for seed in range(60)}) == 6  # every order can be drawn
 
 
 def test_shuffled_annotations_are_the_same_ones_on_other_words():
