@@ -117,9 +117,20 @@ def test_a_compressed_model_has_the_logits_of_the_dense_one_with_the_rows_of_the
 @pytest.mark.parametrize("name", ["gpt2", "llama tied", "phi3", "bart", "t5"])
 def test_a_compressed_model_generates_what_the_dense_one_with_its_rows_generates(name):
     model, dense, _ = compressed(name)
-    found, expected = (one.generate(IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=6, do_sample=False)
-                       for one in (model, dense))
-    assert torch.equal(found, expected)
+    write = functools.partial(model.generate, IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=6, do_sample=False)
+    expected = dense.generate(IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=6, do_sample=False)
+    assert torch.equal(write(), expected) and torch.equal(write(use_cache=False), expected)
+
+
+@pytest.mark.parametrize("change, bound", [("half", 2e-3), ("bfloat16", 2e-2), ("double", 1e-6)])
+@pytest.mark.parametrize("name", ["gpt2", "phi3", "bart"])
+def test_a_compressed_model_changes_its_data_type_as_a_whole(name, change, bound):
+    model = compressed(name)[0]
+    before = logits(model).detach()
+    getattr(model, change)()
+    assert {p.dtype for p in model.parameters()} == {getattr(torch, {"half": "float16", "double": "float64"}.get(change, change))}
+    assert model.get_input_embeddings().index.dtype == torch.int32  # an index is no number to round
+    assert (logits(model).float() - before).abs().max() < bound * before.abs().max()
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "llama tied", "bart"])

@@ -145,6 +145,22 @@ def test_a_text_that_is_missing_or_not_utf_8_is_named(encoder, tmp_path):
         encoder.count(tmp_path / "text")
 
 
+def test_of_an_encoder_with_a_decoder_the_encoder_alone_is_read(folder, tmp_path):
+    from transformers import T5Config, T5Model
+
+    shutil.copytree(folder, tmp_path / "t5")
+    (tmp_path / "t5" / "model.safetensors").unlink()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"d_model": D, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": V}
+        T5Model(T5Config(**sizes)).save_pretrained(tmp_path / "t5")
+    encoder = SentenceEncoder(tmp_path / "t5")
+    assert encoder.embedding.shape == (V, D)
+    for sentence, vector in zip(SENTENCES[:3], encoder.vectors(SENTENCES[:3])):
+        np.testing.assert_allclose(vector.numpy(), alone(encoder, sentence), rtol=1e-4, atol=1e-5)
+    assert encoder.sts(PAIRS, other_matrix()) != encoder.sts(PAIRS)
+
+
 # ------------------------------------------------------------------ sentences
 
 

@@ -502,6 +502,15 @@ def test_a_folder_without_the_head_of_the_task_is_refused(inputs, outs, tmp_path
     assert "see_min.pt" in refused(capsys, "evaluate", outs / "encoder" / "see_4x", "--task", "mlm", *corpus)
 
 
+@pytest.mark.parametrize("name, task", [("lm", "translation"), ("encoder", "translation"), ("translation", "encoder"),
+                                        ("translation", "mlm"), ("translation", "lm")])
+def test_a_folder_of_another_kind_of_model_is_refused(inputs, tmp_path, capsys, name, task):
+    text = refused(capsys, *command(inputs, task, tmp_path / "out", path=inputs / name))
+    start = "task: expected translation for an encoder with" if task == "encoder" else f"{inputs / name}: expected a model and"
+    assert text.startswith(f"see_min: {start}")
+    assert not list(tmp_path.rglob("*_4x"))
+
+
 def test_a_tokenizer_without_the_token_of_the_task_is_refused(inputs, tmp_path, capsys):
     folder = written(tmp_path / "model", "BertForMaskedLM", special=SPECIAL[:4])
     text = refused(capsys, *command(inputs, "mlm", tmp_path, path=folder))

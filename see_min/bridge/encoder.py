@@ -64,7 +64,8 @@ class SentenceEncoder:
         logging.disable_progress_bar()
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(device)
+            model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+            self.model = (model.get_encoder() if model.config.is_encoder_decoder else model).to(device)
         except Exception as error:  # of json, safetensors, tokenizers: no list of them would be complete
             raise DataError(f"{folder}: expected a model that transformers reads, got {error!s:.200}") from error
         if len(self.tokenizer) > len(self.embedding):

@@ -45,12 +45,15 @@ class Pretrained(nn.Module):
     Raises
     ------
     DataError
-        If the context is longer than the model's, the tokenizer has no token that the task needs, or the head is not a function
-        of the last state alone.
+        If the task is not one of such a model, the context is longer than the model's, the tokenizer has no token that the task
+        needs, or the head is not a function of the last state alone.
     """
 
     def __init__(self, model, tokenizer, task, context=64):
         super().__init__()
+        if bool(getattr(model.config, "is_encoder_decoder", False)) != (task == "translation"):
+            raise DataError(f"task: expected translation for an encoder with a decoder and for no other, got {task} for "
+                            f"{type(model).__name__}")
         self.model, self.tokenizer, self.kind, self.context = model, tokenizer, check_task(task), context
         self.embedding = self._name(input_embedding(model))
         if len(tokenizer) > self.rows:

@@ -92,7 +92,7 @@ def find_embedding(model, name=None):
     if name is not None:
         place = next((place for place in places if name in place.shared), None)
     else:
-        place = places[0] if first is None else next((p for p in places if first.weight is p.module.weight), None)
+        place = places[0] if first is None else next((p for p in places if getattr(first, "weight", 0) is p.module.weight), None)
     if place is None:
         names = ", ".join(key for p in places for key in p.shared)
         raise DataError(f"name: expected one of {names}, got {type(first).__name__ if name is None else repr(name)}")
