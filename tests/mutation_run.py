@@ -1,8 +1,8 @@
 """Break every core formula on purpose and see which test notices: `python tests/mutation_run.py [FILE.py ...]`, some ten minutes.
 
 A mutant is one planted error in a copy of the package in a temporary folder; the tree itself is not touched. Prints the test that
-failed first, or SURVIVED. Ends with exit code 1 if a mutant survives that is not known to compute
-the same, or one is caught that is.
+failed first, or SURVIVED. Ends with exit code 1 if a mutant survives that is not known to compute the same, or one is caught
+that is.
 """
 
 import ast
