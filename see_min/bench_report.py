@@ -10,7 +10,7 @@ TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidde
 SHARES = {"lookup": "peak / rows and their gradients", "head": "E and its gradient / peak"}
 COLOURS = {"dense": ("#000000", "*", "--"), "low-rank": STYLES["svd"], "see": STYLES["see"],
            "see-paper, order 2": STYLES["see-paper"], "see-paper, order 3": STYLES["hashed"],
-           "word2ket": OTHER_STYLES[0], "tensorly-torch": OTHER_STYLES[1]}
+           "MorphTE's whole matrix": OTHER_STYLES[3], "word2ket": OTHER_STYLES[0], "tensorly-torch": OTHER_STYLES[1]}
 AXES = {"vocabulary": "V", "dimension": "D", "order": "order n", "rank": "rank r"}
 BOTH = "forward+backward"
 

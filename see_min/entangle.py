@@ -38,6 +38,34 @@ def kron_rows(leaves):
     return product
 
 
+def halves(leaves, amplitudes=None):
+    """The two factors of `entangled_rows`: the products of the first and of the last slots; for one slot its leaves alone.
+
+    Parameters
+    ----------
+    leaves : list of n arrays (W, r, q_j)
+    amplitudes : array (W, r), optional
+
+    Returns
+    -------
+    list of arrays (W, r, a), (W, r, b), a and b the products of the sizes of their slots
+
+    Examples
+    --------
+    >>> a = np.array([[[1., 2.]]])
+    >>> [part.shape for part in halves([a, a, a])]
+    [(1, 1, 2), (1, 1, 4)]
+
+    Source: ours.
+    """
+    if amplitudes is not None:
+        leaves = [leaves[0] * amplitudes[:, :, None], *leaves[1:]]
+    if len(leaves) == 1:
+        return leaves
+    half = len(leaves) // 2
+    return [kron_rows(leaves[:half]), kron_rows(leaves[half:])]
+
+
 def entangled_rows(leaves, amplitudes=None):
     """Superpose the terms: E_w = sum_k alpha_wk v_w1k (x) ... (x) v_wnk.
 
@@ -62,12 +90,10 @@ def entangled_rows(leaves, amplitudes=None):
 
     Source: word2ket, arXiv 1911.04975, equation 3; amplitudes are ours.
     """
-    if amplitudes is not None:
-        leaves = [leaves[0] * amplitudes[:, :, None], *leaves[1:]]
-    if len(leaves) == 1:
-        return leaves[0].sum(1)  # (W, q_1)
-    half = len(leaves) // 2
-    left, right = kron_rows(leaves[:half]), kron_rows(leaves[half:])  # (W, r, a), (W, r, b)
+    parts = halves(leaves, amplitudes)
+    if len(parts) == 1:
+        return parts[0].sum(1)  # (W, q_1)
+    left, right = parts  # (W, r, a), (W, r, b)
     return (left.swapaxes(1, 2) @ right).reshape(len(left), left.shape[2] * right.shape[2])  # (W, a b)
 
 

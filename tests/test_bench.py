@@ -31,11 +31,14 @@ from see_min.bridge.bench_forms import (  # noqa: E402
     METHODS,
     PEERS,
     QUICK,
+    WHOLE,
     Bench,
     Dense,
     LowRank,
+    WholeMatrix,
     Work,
     growth_flops,
+    growth_form,
     growth_plan,
     made_up_words,
     modules,
@@ -187,6 +190,13 @@ def test_dense_and_low_rank_scores_are_products_with_their_own_rows():
         torch.testing.assert_close(module.scores(h), h @ module(torch.arange(11)).T, rtol=1e-12, atol=1e-12)
 
 
+def test_the_whole_matrix_has_the_rows_of_its_form_and_holds_every_word():
+    form = growth_form(growth_plan(vocabulary=50, dimension=27, order=3, rank=2), 0)
+    ids, whole = torch.tensor([[3, 49], [3, 0]]), WholeMatrix(form)
+    torch.testing.assert_close(whole(ids), form(ids))
+    assert peak_bytes(Work(whole, whole, ids), CPU) >= 50 * 2 * 27 * 4 > peak_bytes(Work(form, form, ids), CPU)
+
+
 def test_every_form_keeps_at_most_its_share_of_the_floats_and_the_default_has_knowledge_units():
     words, annotations = made_up_words(TINY.rows, 0)
     found = modules(TINY, 32, words, annotations)
@@ -256,7 +266,7 @@ def test_an_installed_peer_has_rows_of_the_width_and_at_most_the_budget(package,
 
 def test_there_is_a_row_for_every_part_call_and_method(report):
     found = [(row["part"], row["call"], row["method"]) for row in report["rows"]]
-    expected = [("lookup", call, method) for call in CALLS for method in (*METHODS, *PEERS)]
+    expected = [("lookup", call, method) for call in CALLS for method in (*METHODS, WHOLE, *PEERS)]
     expected += [("head", call, method) for call in CALLS for method in METHODS]
     expected += [("fit", "one SVD", "low-rank"), ("fit", "sweep", "see"), ("fit", "sweep", "see-paper, order 3")]
     assert found == expected
@@ -300,7 +310,7 @@ def test_files_are_whole_and_the_table_names_every_method(report, tmp_path):
     text = paths[1].read_text()
     assert text == table(report)
     assert text.count("| dense |") == 2 and text.count("| see |") == 3
-    assert all(text.count(f"| {name} |") == 1 for name in PEERS)
+    assert all(text.count(f"| {name} |") == 1 for name in (WHOLE, *PEERS))
     assert struct.unpack(">II", paths[2].read_bytes()[16:24]) == (1820, 1040)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["bench.json", "bench.md", "bench.png"]
 

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from see_min import Lexicon
 from see_min.bridge import SememeEmbedding, TiedHead, compress, to_dense
 from see_min.bridge.compress import device_memory, in_order
+from see_min.bridge.layers import _halves_gradients
 from see_min.checks import DataError, ShapeError
 from see_min.encoding import SememeEncoding
 from see_min.vocabulary import build_vocabulary
@@ -356,8 +357,8 @@ def test_embeddings_that_share_a_weight_at_another_scale_are_refused():
 FORMS = [(), ("amplitudes",), ("carrier",), ("bag",), ("shared",), ("shared", "amplitudes", "bag", "carrier")]
 
 
-def encoding(order=2, per_term=False, parts=("amplitudes", "bag", "carrier"), size=7, rank=3):
-    """Random leaves of unequal sizes, two of the words with an empty bag."""
+def encoding(order=2, per_term=False, parts=("amplitudes", "bag", "carrier"), size=7, rank=3, width=11):
+    """Random leaves of unequal sizes, two of the words with an empty bag; a carrier to `width`."""
     rng = np.random.default_rng(5)
     tables = [rng.standard_normal((units, rank, q)) for units, q in zip((4, 3), (3, 2) if order == 2 else (5,))]
     tables = [tables[0]] * order if "shared" in parts else tables
@@ -366,7 +367,7 @@ def encoding(order=2, per_term=False, parts=("amplitudes", "bag", "carrier"), si
     bag[:2], bag[2] = -1, 1  # empty, and one unit twice
     add = lambda part, array: array if part in parts else None
     return SememeEncoding(tables, index, add("amplitudes", rng.standard_normal((size, rank))),
-                          add("carrier", rng.standard_normal((inner, 11))), add("bag", bag),
+                          add("carrier", rng.standard_normal((inner, width))), add("bag", bag),
                           add("bag", rng.standard_normal((3, inner))))
 
 
@@ -413,6 +414,20 @@ def test_block_scores_pass_gradcheck_and_refuse_a_second_derivative():
         first.sum().backward()
 
 
+def test_gradients_of_halves_are_products_of_the_other_half_and_the_gradient():
+    """D44: one coordinate at a time; halves of one slot, and one half alone."""
+    rng = np.random.default_rng(4)
+    L, R, X = (torch.as_tensor(rng.standard_normal(shape)) for shape in ((7, 5, 3), (7, 5, 2), (7, 3, 2)))
+    left, right = _halves_gradients([L, R], X.flatten(1))
+    for w, k in itertools.product(range(7), range(5)):
+        for i in range(3):
+            np.testing.assert_allclose(left[w, k, i], sum(X[w, i, j] * R[w, k, j] for j in range(2)), rtol=1e-12)
+        for j in range(2):
+            np.testing.assert_allclose(right[w, k, j], sum(X[w, i, j] * L[w, k, i] for i in range(3)), rtol=1e-12)
+    alone, = _halves_gradients([L], X[:, :, 0])
+    assert all(torch.equal(alone[:, k], X[:, :, 0]) for k in range(5))
+
+
 class Largest(TorchDispatchMode):
     """The number of elements of the largest tensor that any operation returns."""
 
@@ -436,6 +451,28 @@ def test_scores_and_their_gradients_never_hold_the_matrix(per_term):
     with Largest() as spy:
         module.weight.sum()
     assert spy.numel >= 1000 * 11  # the spy sees a matrix
+
+
+@pytest.mark.parametrize("order, per_term", [(1, False), (2, False), (2, True)])
+def test_kept_rows_have_the_gradients_of_the_dense_product_in_every_backward_pass(order, per_term):
+    """D39: rows that are kept are not made again, and stay as they are for a second pass."""
+    module = SememeEmbedding(encoding(order, per_term, width=29), torch.float64, block=3)  # 4 d' <= 29
+    h = torch.randn(4, 29, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    everything, ours, dense = [h, *module.parameters()], module.scores(h), h @ dense_rows(module).T
+    expected = torch.autograd.grad(dense.sin().sum(), everything)
+    module._bag_rows = lambda ids: pytest.fail("rows are made again")
+    for _ in range(2):
+        for one, other in zip(torch.autograd.grad(ours.sin().sum(), everything, retain_graph=True), expected):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("width, largest", [(23, 1000), (24, 6000)])
+def test_rows_are_kept_where_they_are_a_quarter_of_the_matrix_and_only_for_a_backward_pass(width, largest):
+    module = SememeEmbedding(encoding(2, size=1000, width=width), block=50)  # d' = 6; the scores of one state are 1000 numbers
+    for trained, numel in ((True, largest), (False, 1000)):
+        with Largest() as spy, torch.set_grad_enabled(trained):
+            module.scores(torch.ones(1, width))
+        assert spy.numel == numel
 
 
 # ------------------------------------------------------------------ compress

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from see_min.checks import DataError, ShapeError
-from see_min.entangle import entangled_rows, entanglement_entropy, inner_products, kron_rows, schmidt_spectrum
+from see_min.entangle import entangled_rows, entanglement_entropy, halves, inner_products, kron_rows, schmidt_spectrum
 
 SIZES = {1: (3,), 2: (2, 3), 3: (2, 5, 3), 4: (3, 2, 5, 2)}
 W, R = 7, 5
@@ -33,6 +33,15 @@ def slow_row(leaves, w, amplitudes=None):
 def close(actual, expected):
     """Entries are sums of numbers of size 1: where they cancel, 1e-12 is meant of the terms, not of what is left."""
     assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", SIZES)
+def test_halves_are_products_of_the_first_and_last_slots_and_their_rows_are_those_of_all(order):
+    leaves, amplitudes = leaves_of(SIZES[order]), np.random.default_rng(3).standard_normal((W, R))
+    parts = halves(leaves, amplitudes)
+    assert [part.shape for part in parts] == [(W, R, np.prod(own)) for own in
+                                              (SIZES[order][: order // 2], SIZES[order][order // 2 :]) if own]
+    close(entangled_rows(parts), [slow_row(leaves, w, amplitudes) for w in range(W)])
 
 
 @pytest.mark.parametrize("order", SIZES)

@@ -11,10 +11,12 @@ from torch.nn import functional as F
 from see_min.bridge.layers import SememeEmbedding
 from see_min.budget import Plan, leaf_sizes, low_rank, plan_general, plan_product
 from see_min.checks import check_at_least
+from see_min.entangle import kron_rows
 from see_min.fit import random_encoding
 from see_min.units import Annotation, assign, shared_units
 
 METHODS = ("dense", "low-rank", "see", "see-paper, order 2", "see-paper, order 3")
+WHOLE = "MorphTE's whole matrix"
 PEERS = {"word2ket": "word2ket 'gpytorch<=1.8.1'", "tensorly-torch": "tensorly tensorly-torch"}  # and what pip is given
 
 
@@ -81,6 +83,21 @@ class LowRank(nn.Module):
         return (h @ self.right.T) @ self.left.T  # (N, V)
 
 
+class WholeMatrix(nn.Module):
+    """The papers' form as MorphTE looks it up: the products of all words, their sum over terms, and then rows of that matrix.
+
+    Source: what the authors' code of arXiv 2210.15379 does, without its layer norm; ours.
+    """
+
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+
+    def forward(self, ids):
+        everything = torch.arange(self.form.num_embeddings, device=ids.device)
+        return F.embedding(ids, kron_rows(self.form.leaves(everything)).sum(1))  # (V, r, D), then (V, D), then (W, D)
+
+
 def made_up_words(count, seed, sememes=2000, morphemes=5000):
     """Words with three sememes and one morpheme each, drawn with probability 1 / rank.
 
@@ -121,6 +138,7 @@ def modules(task, dimension, words, annotations):
     for method, plan in plans(task, dimension, annotations).items():
         P = rng.standard_normal((plan.inner, dimension)) / sqrt(dimension) if plan.carrier else None
         out[method] = SememeEmbedding(random_encoding(units_of(plan, words, annotations), plan, task.seed, P))
+    out[WHOLE] = WholeMatrix(out["see-paper, order 3"])
     budget = V * dimension / task.ratio
     out["word2ket"] = peer("word2ket", word2ket, V, dimension, budget)
     out["tensorly-torch"] = peer("tensorly-torch", tensorly_torch, V, dimension, budget)

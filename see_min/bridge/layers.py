@@ -1,7 +1,8 @@
 """SememeEmbedding: a SememeEncoding whose arrays are parameters, with the look-up and the tied head.
 
 A look-up gathers the leaves of its ids and contracts them; gradients are added to the gathered leaves' tables alone. A head makes
-the rows of a block of words at a time, in both directions, so that the (V, D) matrix and its gradient are never held.
+the rows of a block of words at a time, in both directions, so that the (V, D) matrix and its gradient are never held; at most
+it keeps rows before the carrier, (V, d'), where they are small.
 """
 
 import math
@@ -11,9 +12,10 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from see_min.encoding import SememeEncoding
-from see_min.entangle import entangled_rows
+from see_min.entangle import entangled_rows, halves
 
-BLOCK_FLOATS = 2**19  # a block of rows stays in the cache: twice as fast as rows of 16 MB, each time new from the system
+BLOCK_FLOATS = 3 * 2**18  # rows and leaves of a block stay in the cache: twice as fast as 16 MB, each time new from the system
+KEEP = 4  # where d' is at most D / KEEP, a head keeps its rows (V, d') for the backward pass: an eighth faster
 
 
 class SememeEmbedding(nn.Module):
@@ -25,7 +27,7 @@ class SememeEmbedding(nn.Module):
         Its arrays become the parameters, its index buffers.
     dtype : torch.dtype
     block : int, optional
-        Words a step of `scores`; as many as make BLOCK_FLOATS when left out.
+        Words a step of `scores`; as many as have BLOCK_FLOATS in rows and leaves when left out.
     padding_idx : int, optional
         As in `torch.nn.Embedding`: the row of this id gets no gradient.
     padding : float
@@ -51,7 +53,8 @@ class SememeEmbedding(nn.Module):
         self.bag_vectors = parameter(encoding.bag_vectors)  # (U, d')
         self.register_buffer("index", torch.as_tensor(encoding.index).int())  # (V, n) or (V, r, n)
         self.register_buffer("bag", None if encoding.bag is None else torch.as_tensor(encoding.bag).int())  # (V, m)
-        self.block = block or max(256, BLOCK_FLOATS // encoding.inner)
+        floats = encoding.inner + sum(table[0].size for table in encoding.tables)  # d' + r (q_1 + .. + q_n) a word
+        self.block = block or max(256, BLOCK_FLOATS // floats)
         self.padding_idx, self.padding, self.scale = padding_idx, padding, scale
 
     @property
@@ -119,11 +122,17 @@ class SememeEmbedding(nn.Module):
 
     @torch.compiler.disable  # a loop of small steps and a backward of its own: nothing to fuse
     def scores(self, h):
-        """h @ E.T for hidden states (..., D), in blocks of words: (..., V)."""
+        """h @ E.T for hidden states (..., D), in blocks of words: (..., V).
+
+        In training, rows before the carrier are kept until the backward pass if they are small, 4 d' <= D; else made again.
+        """
         h = h if self.carrier is None else h @ self.carrier.T  # (..., d')
         flat = h.reshape(-1, h.shape[-1])  # (N, d')
+        if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:  # a product with out= does not cast by itself
+            flat = flat.to(torch.get_autocast_dtype(h.device.type))
         parts = {name: p for name, p in self.named_parameters() if name != "carrier"}
-        scores = BlockScores.apply(self, list(parts), flat, *parts.values())  # (N, V)
+        keep = flat.requires_grad and KEEP * flat.shape[1] <= self.embedding_dim
+        scores = BlockScores.apply(self, keep, list(parts), flat, *parts.values())  # (N, V)
         if self.padding == 0.0 and self.padding_idx is not None:
             scores = scores.index_fill(1, torch.tensor([self.padding_idx], device=h.device), 0.0)  # as h times a row of zeros
         return scores.view(*h.shape[:-1], self.num_embeddings)
@@ -147,67 +156,85 @@ class SememeEmbedding(nn.Module):
 
 
 class BlockScores(torch.autograd.Function):
-    """h @ rows.T for the rows of all words before the carrier, made in blocks, and made again in the backward pass.
+    """h @ rows.T for the rows of all words before the carrier, made in blocks; kept, or made again in the backward pass.
 
     With G the gradient of the scores, block by block: dh += G rows, d rows = G^T h, and from there to the leaves of the block,
-    whose gradients are added to those of the tables at once. Memory beyond the result: the gradients of the parameters and
-    a few blocks of rows.
+    whose gradients are added to those of the tables at once. Memory beyond the result: the gradients of the parameters,
+    a few blocks of rows, and what is kept.
 
     Source: ours; contracting h with leaves first would cost r times as much (docs/scaling.md).
     """
 
     @staticmethod
-    def forward(ctx, embedding, names, h, *parameters):
+    def forward(ctx, embedding, keep, names, h, *parameters):
+        V, block = embedding.num_embeddings, embedding.block
+        scores = h.new_empty(len(h), V)  # (N, V)
+        kept = h.new_empty(V, h.shape[1]) if keep else None  # (V, d')
+        for ids, out in zip(embedding._blocks(), scores.split(block, 1)):
+            rows = embedding.inner_rows(ids).to(h.dtype)  # (W, d')
+            torch.mm(h, rows.T, out=out)  # (N, W)
+            if keep:
+                kept[ids[0] : ids[-1] + 1] = rows
         ctx.embedding, ctx.names = embedding, names
-        ctx.save_for_backward(h, *parameters)
-        scores = None
-        for ids in embedding._blocks():
-            block = h @ embedding.inner_rows(ids).T.to(h.dtype)  # (N, W)
-            if scores is None:
-                scores = block.new_empty(len(h), embedding.num_embeddings)  # (N, V)
-            scores[:, ids[0] : ids[-1] + 1] = block
+        ctx.save_for_backward(h, kept, *parameters)
         return scores
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        h, *parameters = ctx.saved_tensors
-        embedding = ctx.embedding
+        h, kept, *parameters = ctx.saved_tensors
+        embedding, block = ctx.embedding, ctx.embedding.block
         sums = {name: torch.zeros(p.shape, dtype=torch.float32 if p.dtype == torch.bfloat16 else p.dtype, device=p.device)
                 for name, p in zip(ctx.names, parameters)}
         dh = torch.zeros_like(h)
-        for ids in embedding._blocks():
-            g = gradient[:, ids[0] : ids[-1] + 1].to(h.dtype)  # (N, W)
-            rows = _add_block(embedding, ids, g.T @ h, sums)  # (W, d')
-            dh += g @ rows.to(h.dtype)
-        return None, None, dh, *(sums[name].to(p.dtype) for name, p in zip(ctx.names, parameters))
+        for ids, g in zip(embedding._blocks(), gradient.to(h.dtype).split(block, 1)):  # g (N, W)
+            product = _add_block(embedding, ids, g.T @ h, sums)
+            if kept is None:
+                rows, bag = entangled_rows(product), embedding._bag_rows(ids)  # (W, d')
+                rows = rows if bag is None else rows + bag
+            else:
+                rows = kept[ids[0] : ids[-1] + 1]  # (W, d')
+            dh.addmm_(g, rows.to(h.dtype))
+        return None, None, None, dh, *(sums[name].to(p.dtype) for name, p in zip(ctx.names, parameters))
 
 
 def _add_block(embedding, ids, drows, sums):
-    """Add what a gradient (W, d') of a block's rows gives to every part; returns the rows (W, d')."""
+    """Add what a gradient (W, d') of a block's rows gives to every part; returns the halves of the rows without the bag."""
     drows = drows.to(embedding.tables[0].dtype)
     with torch.no_grad():
         parts = embedding.leaves(ids)  # n tensors (W, r, q_j)
         if embedding.amplitudes is not None:
             parts.append(embedding.amplitudes[ids])  # (W, r)
-    parts = [part.requires_grad_() for part in parts]
-    n = len(embedding.tables)
+    parts, n = [part.requires_grad_() for part in parts], len(embedding.tables)
     with torch.enable_grad():
-        products = entangled_rows(parts[:n], *parts[n:])  # (W, d')
-    gradients = torch.autograd.grad(products, parts, drows)
+        product = halves(parts[:n], *parts[n:])  # (W, r, a), (W, r, b)
+    own = [half.detach() for half in product]
+    gradients = torch.autograd.grad(product, parts, _halves_gradients(own, drows))
     names = {id(p): name for name, p in embedding.named_parameters()}  # one table may stand in several slots
     for (place, flat), table, part in zip(embedding._places(ids), embedding.tables, gradients):
         total = sums[names[id(table)]]
-        total.view(flat.shape).index_add_(0, place, part.reshape(len(place), -1).to(total.dtype))
+        _add_rows(total.view(flat.shape), place, part.reshape(len(place), -1))
     if embedding.amplitudes is not None:
         sums["amplitudes"][ids] = gradients[n].to(sums["amplitudes"].dtype)
-    rows, bag = products.detach(), embedding._bag_rows(ids)
-    if bag is not None:
-        units = embedding.bag.index_select(0, ids)  # (W, m)
-        word, column = (units >= 0).nonzero(as_tuple=True)
-        total = sums["bag_vectors"]
-        total.index_add_(0, units[word, column], drows.index_select(0, word).to(total.dtype))
-    return rows if bag is None else rows + bag.detach()
+    if embedding.bag is not None:
+        for units in embedding.bag.index_select(0, ids).unbind(1):  # a column of (W, m) at a time: a gather of at most (W, d')
+            word, = (units >= 0).nonzero(as_tuple=True)
+            _add_rows(sums["bag_vectors"], units[word], drows.index_select(0, word))
+    return own
+
+
+def _halves_gradients(own, drows):
+    """What a gradient (W, d') of `entangled_rows` gives to its halves."""
+    if len(own) == 1:
+        return [drows[:, None].expand_as(own[0])]  # (W, r, q_1)
+    left, right = own
+    drows = drows.view(len(left), left.shape[2], right.shape[2])  # (W, a, b)
+    return [right @ drows.transpose(1, 2), left @ drows]  # (W, r, a), (W, r, b)
+
+
+def _add_rows(total, place, rows):
+    """total[place_i] += rows_i; several times as fast as index_add_, which takes the rows one by one on one core."""
+    total.scatter_add_(0, place.long()[:, None].expand_as(rows), rows.to(total.dtype))
 
 
 class TiedHead(nn.Module):
