@@ -14,7 +14,7 @@ from see_min.related.registry import EMBEDDINGS, FAMILIES, KINDS, METHODS, bits,
 from see_min.units import Annotation
 
 FOLDER = Path(registry.__file__).parent
-HELPERS = {"__init__", "registry", "primitives", "autoencoder"}  # what methods share
+HELPERS = {"__init__", "registry", "primitives", "autoencoder", "layer"}  # what methods share
 LONGER = {"product_quantization"}  # a method with its own k-means
 FILES = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py") if path.stem not in HELPERS}
 V, D = 211, 48

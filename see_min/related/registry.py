@@ -99,7 +99,21 @@ EMBEDDINGS = (
     Method("offline", "embedding", "efficient architecture", "2302.04045", "optimizer, step sizes, epochs", "offline.fit",
            ("seed",), torch=True),
 )
-LAYERS = ()
+LAYERS = (
+    Method("rom", "layer", "efficient architecture", "2312.07046", "one ratio for all layers; centring", "rom.compress"),
+    Method("quantization", "layer", "quantization", "2402.05964", "whole rows, no calibration", "quantization.compress"),
+    Method("magnitude", "layer", "pruning", "2310.04573", "one step, one share for all layers", "magnitude.compress"),
+    Method("numerical", "layer", "pruning", "2412.12441", "penalty, score of a head", "numerical_pruning.compress"),
+    Method("micro-unify", "layer", "quantization", "2106.08301", "blocks, rho, best step", "micro_structured.unify"),
+    Method("micro-prune", "layer", "pruning", "2106.08301", "blocks, rho, best step", "micro_structured.prune"),
+    Method("csformer", "layer", "efficient architecture", "2112.15299", "a matrix read as an image; closed forms",
+           "csformer.compress"),
+    Method("modegpt", "module", "efficient architecture", "2408.09632", "one width in a block, temperature", "modegpt.mlp"),
+    Method("mpo", "module", "efficient architecture", "2303.16753", "ALS on trained weights; three cores", "mpo.compress"),
+    Method("acip", "module", "pruning", "2502.01717", "Adam; no adapters", "acip.compress", torch=True),
+    Method("csformer-net", "module", "efficient architecture", "2112.15299", "sizes, training", "csformer_net.train", torch=True),
+    Method("distillation", "loss", "distillation", "1503.02531", "scores alone", "distillation.distil"),
+)
 METHODS = {method.name: method for method in (*EMBEDDINGS, *LAYERS)}
 
 
