@@ -130,13 +130,17 @@ def compare(arguments, command):
     """Compare methods on a matrix, and write the comparison."""
     from tqdm import tqdm
 
-    from see_min.compare import FIXED, METHODS, check_methods, compare
+    from see_min.compare import FIXED, METHODS, RATIOS, check_methods, compare
     from see_min.compare_report import table, write_comparison
     from see_min.files import check_writable
     from see_min.inputs import find_source, named_benchmarks
     from see_min.results import environment
     from see_min.similarity import read_sentence_pairs
 
+    if arguments.layers:
+        return compare_layers(arguments, command)
+    if arguments.quick:
+        raise DataError("quick: expected --layers with it, got none")
     methods = check_methods(arguments.methods or METHODS, arguments.policy)
     check_writable(arguments.out)
     benchmarks = named_benchmarks(arguments.similarity)
@@ -147,7 +151,7 @@ def compare(arguments, command):
         raise DataError("matrix: expected --matrix FILE or --model NAME, got neither")
     if sentence_pairs is not None and source.encoder is None:
         raise DataError("sts: expected --model, whose place in sentences the matrix can take, got a matrix alone")
-    ratios, seeds = (tuple(dict.fromkeys(values)) for values in (arguments.ratios, arguments.seeds))
+    ratios, seeds = (tuple(dict.fromkeys(values)) for values in (arguments.ratios or RATIOS, arguments.seeds))
     lines = len(ratios) * sum(1 if method in FIXED else len(seeds) for method in methods)
     bar = tqdm(total=lines, desc="compare", disable=None, leave=False)
     task, order = _task(arguments, source, lexicon, progress=bar.set_postfix_str)
@@ -166,6 +170,29 @@ def compare(arguments, command):
              "lexicon": arguments.lexicon, "policy": arguments.policy, "sweeps": arguments.sweeps}
     report = {"task": about, "environment": environment(), "rows": rows}
     paths = write_comparison(report, arguments.out)
+    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+
+
+def compare_layers(arguments, command):
+    """Compare layer methods on the blocks of small models, and write the comparison."""
+    try:
+        from see_min.bridge.compare_layers import QUICK, LayerTask, check_task, compare_layers
+    except ImportError as error:
+        raise DataError(f"torch: expected the package to be installed, got {error}: pip install -r requirements.txt") from None
+    from see_min.files import check_writable
+    from see_min.layers_report import table, write_layers
+    from see_min.results import environment
+
+    for name in ("matrix", "model", "sts", "similarity"):
+        if getattr(arguments, name):
+            raise DataError(f"{name}: expected no --layers with it, got one")
+    given = {name: tuple(dict.fromkeys(getattr(arguments, name))) for name in ("methods", "ratios") if getattr(arguments, name)}
+    task = LayerTask(**((QUICK if arguments.quick else {}) | given | {"job": arguments.job, "seed": arguments.seeds[0]}))
+    check_task(task)
+    check_writable(arguments.out)
+    report = compare_layers(task, arguments.out, say=lambda line: print(line, file=sys.stderr, flush=True))
+    report = {"task": {"command": command, **report.pop("task")}, "environment": environment(), **report}
+    paths = write_layers(report, arguments.out)
     print(f"{table(report)}written: {', '.join(map(str, paths))}")
 
 

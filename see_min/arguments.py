@@ -154,9 +154,15 @@ def _compare_parser(commands):
     command.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV; needs --model")
     command.add_argument("--methods", nargs="+", metavar="NAME", help="default: see backoff shuffled hashed svd weighted-svd pq; "
                          "all adds word2ket word2ketxs tt morphte direction direction-ae offline; policies are methods, too")
-    command.add_argument("--ratios", type=number, nargs="+", default=(10, 20, 40, 80), metavar="R", help="default: 10 20 40 80")
+    command.add_argument("--ratios", type=number, nargs="+", metavar="R", help="default: 10 20 40 80; of layers 2 4")
     command.add_argument("--seeds", type=int, nargs="+", default=(0,), metavar="N", help="default: 0")
-    command.add_argument("--out", default="out", metavar="DIR", help="compare.json, .md, .png (default: out)")
+    layers = command.add_argument_group("layers in place of an embedding")
+    layers.add_argument("--layers", action="store_true", help="compare layer methods on the blocks of a small GPT and BERT, "
+                        "before and after a short finetuning; --methods, --ratios and the first of --seeds apply")
+    layers.add_argument("--job", default="out", metavar="DIR", help="of the main job whose GPT is taken if there is one "
+                        "(default: out; else one is trained)")
+    layers.add_argument("--quick", action="store_true", help="a small GPT of its own and fewer steps")
+    command.add_argument("--out", default="out", metavar="DIR", help="compare.json, .md, .png; layers.json, ... (default: out)")
 
 
 def _explain_parser(commands):

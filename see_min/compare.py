@@ -22,6 +22,7 @@ CONTROLS = ("shuffled", "hashed")
 METHODS = ("see", "backoff", *CONTROLS, "svd", "weighted-svd", "pq")  # what is compared when nothing is said
 RELATED = {method.name: method for method in EMBEDDINGS}
 FIXED = ("pq", *(name for name in RELATED if "seed" not in RELATED[name].takes))  # the start of k-means matters little
+RATIOS = (10, 20, 40, 80)
 CARRIER_POWER, FIT_POWER = 1.0, 0.3  # of the counts: the carrier serves tokens, the fit the rare words that own no vector
 
 

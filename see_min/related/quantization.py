@@ -69,7 +69,7 @@ def quantize(matrix, bits=8):
 
 
 def compress(W, calibration, ratio):
-    """The layer at the most bits within a ratio of 32 (`bits_at`); steps and least values stay floats that may be finetuned.
+    """The layer at the most bits within a ratio of 32 (`bits_at`); reach and middle of a row are floats that may be finetuned.
 
     W (out, in), calibration (N, in), ratio -> Kept; errors are those of `bits_at` and of checks on the arrays.
 
@@ -84,4 +84,6 @@ def compress(W, calibration, ratio):
     bits = bits_at(ratio)
     W, _ = check_layer(W, calibration, 1)
     codes, step, low = quantize(W, bits)
-    return Kept([step, low], lambda parts, fixed: parts[1] + parts[0] * fixed[0], [codes.astype(float)], bits * W.size)
+    reach = (2**bits - 1) * step  # max - min: of the size of weights, so that one learning rate suits all
+    shares = codes / (2**bits - 1) - 0.5
+    return Kept([reach, low + reach / 2], lambda parts, fixed: parts[1] + parts[0] * fixed[0], [shares], bits * W.size)

@@ -1,0 +1,131 @@
+"""Layer methods as people look at them: tables and a figure. The numbers come from `see_min.bridge.compare_layers`."""
+
+from pathlib import Path
+
+from see_min.checks import DataError
+from see_min.files import write_atomic
+from see_min.report import as_json, cells
+from see_min.style import BLUE, GREEN, GREY, GRID, ORANGE, RED, new_figure, save_png
+
+NAMES = {"gpt": "TinyGPT, next words", "bert": "TinyBERT, masked words"}
+SEE = "embedding compressed, too"
+COLOURS = {"pruning": (RED, "v"), "quantization": (ORANGE, "s"), "efficient architecture": (GREEN, "o"), SEE: (BLUE, "D"),
+           "": (GREY, "*")}  # family: colour, marker
+HEAD = ("blocks", "embedding", "floats of blocks", "bits of blocks", "bits of model", "weight error", "output error",
+        "cross entropy", "finetuned", "seconds")
+
+
+def groups(rows):
+    """{model: rows}, in their order."""
+    return {model: [row for row in rows if row["model"] == model] for model in dict.fromkeys(row["model"] for row in rows)}
+
+
+def short(row):
+    """What is done to the blocks, and what to the embedding.
+
+    Examples
+    --------
+    >>> short({"method": "rom", "ratio": 2.63, "embedding": "see", "leaf_bits": 8})
+    ('rom, 2.63x', 'see, 8 bits')
+    """
+    blocks = "dense" if row["method"] == "dense" else f"{row['method']}, {row['ratio']:.3g}x"
+    return blocks, row["embedding"] + (f", {row['leaf_bits']} bits" if row["leaf_bits"] < 32 else "")
+
+
+def table(report):
+    """The comparison as Markdown, a table a model.
+
+    Returns
+    -------
+    str
+
+    Source: ours.
+    """
+    task = report["task"]
+    text = [f"Command: `{task['command']}`", "",
+            "Shares are of the dense model. Errors are squared, relative: of the weights, and of the last block's states on the "
+            "calibration batch; – where weights have another basis. Cross entropies in nats on held-out text, before and after "
+            f"{task['steps']} steps of the same finetuning. Seconds: compression, finetuning."]
+    for model, rows in groups(report["rows"]).items():
+        text += ["", f"{NAMES[model]}:", "", cells(HEAD), cells(["---", "---"] + ["---:"] * (len(HEAD) - 2))]
+        text += [cells([*short(row), *_numbers(rows[0], row)]) for row in rows]
+    task = {key: value for key, value in task.items() if key != "command"}
+    for key, facts in (("Task", task), ("Environment", report["environment"])):
+        text += ["", f"{key}: {', '.join(f'{name} {value}' for name, value in facts.items())}."]
+    return "\n".join(text) + "\n"
+
+
+def _numbers(dense, row):
+    shares = [f"1/{dense[key] / row[key]:.2f}" for key in ("block_floats", "block_bits", "model_bits")]
+    weight = "–" if row["weight_error"] is None else f"{row['weight_error']:.3f}"
+    return [*shares, weight, f"{row['output_error']:.3f}", f"{row['before']:.3f}", f"{row['after']:.3f}",
+            f"{row['seconds']:.1f}, {row['finetune_seconds']:.1f}"]
+
+
+def figure(report, path):
+    """Draw cross entropy after finetuning against the bits of the model as a PNG, a panel a model, a colour a family.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+
+    Source: ours; colours from Okabe and Ito, "Color universal design" (2008).
+    """
+    found = groups(report["rows"])
+    fig = new_figure(7.2 * len(found) + 0.4, 6.2, "Cross entropy against bits, after the same short finetuning", wspace=0.04)
+    panels = fig.subplots(1, len(found), squeeze=False)[0]
+    for axis, (model, rows) in zip(panels, found.items()):
+        _panel(axis, rows)
+        axis.set_title(f"{NAMES[model]} (less is better)", loc="left", fontsize=11)
+    lines = {}
+    for axis in panels:
+        lines |= dict(zip(*axis.get_legend_handles_labels()[::-1]))
+    fig.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False)
+    return save_png(fig, path)
+
+
+def _panel(axis, rows):
+    dense = next(row for row in rows if row["method"] == row["embedding"] == "dense")
+    axis.axhline(dense["after"], color="black", ls="--", lw=1.2)
+    axis.plot(dense["model_bits"] / 8e6, dense["after"], color="black", marker="*", ls="none", ms=11, label="dense")
+    for row in rows:
+        if row is dense:
+            continue
+        family = row["family"] if row["embedding"] == "dense" else SEE
+        colour, marker = COLOURS[family]
+        x = row["model_bits"] / 8e6
+        axis.plot(x, row["after"], color=colour, marker=marker, ls="none", ms=7, mec="white", mew=0.7, label=family)
+        blocks, embedding = short(row)
+        name = blocks if row["embedding"] == "dense" else embedding + ("" if row["method"] == "dense" else f" + {blocks}")
+        axis.annotate(name, (x, row["after"]), xytext=(5, 2), textcoords="offset points", fontsize=6.5, color=colour)
+    axis.set_xlabel("whole model, indices, signs and masks included (MB)")
+    axis.set_ylabel("cross entropy on held-out text (nats)")
+    axis.grid(**GRID)
+    axis.margins(x=0.14)
+
+
+def write_layers(report, directory):
+    """Write layers.json, layers.md and layers.png, each atomically.
+
+    Returns
+    -------
+    (Path, Path, Path)
+
+    Raises
+    ------
+    DataError
+        If JSON cannot hold a value, a model has no dense row in front, or the directory cannot be written.
+
+    Source: ours.
+    """
+    for model, rows in groups(report["rows"]).items():
+        if rows[0]["method"] != "dense":
+            raise DataError(f"rows: expected the dense {model} first, got {rows[0]['method']}")
+    directory, text, markdown = Path(directory), as_json(report), table(report)
+    return (write_atomic(directory / "layers.json", text), write_atomic(directory / "layers.md", markdown),
+            figure(report, directory / "layers.png"))
