@@ -25,7 +25,7 @@ from see_min.bridge.training import on_device
 from see_min.checks import DataError, check_at_least
 from see_min.fit import frequency_weights
 from see_min.related.quantization import quantize
-from see_min.sequences import language_batches, masked_batches
+from see_min.sequences import IGNORE, language_batches, masked_batches
 
 METHODS = ("svd", "rom", "modegpt", "numerical", "acip", "mpo", "csformer", "magnitude", "micro-prune", "micro-unify",
            "quantization")
@@ -68,7 +68,7 @@ class LayerTask:
     total_ratio: float = 4
 
 
-QUICK = {"quick": True, "steps": 10, "mask_steps": 20, "bert_steps": 100, "rows": 32, "windows": 32}
+QUICK = {"quick": True, "steps": 10, "bert_steps": 100, "windows": 32}
 
 
 @dataclass
@@ -146,7 +146,7 @@ def held_out_loss(model, batches):
     device, total, count = next(model.parameters()).device, 0.0, 0
     for batch in batches:
         batch = on_device(batch, device)
-        targets = int((batch.targets >= 0).sum())
+        targets = int((batch.targets != IGNORE).sum())
         total, count = total + float(cross_entropy(model(*batch.inputs), batch.targets)) * targets, count + targets
     return total / max(count, 1)
 
@@ -191,7 +191,7 @@ class Students:
         for name, kept in blocks.kept.items():
             W = self.blocks.weight(name)
             weight[0], weight[1] = weight[0] + ((W - kept.dense()) ** 2).sum(), weight[1] + (W**2).sum()
-        other_basis = any(kept.shift is not None for kept in blocks.kept.values())
+        other_basis = any(kept.shift is not None for kept in blocks.kept.values())  # MoDeGPT turns values, and moves their bias
         return {"weight_error": None if other_basis else float(weight[0] / (weight[1] or 1)),
                 "output_error": float((states - self.states).square().sum() / self.states.square().sum())}
 
