@@ -415,7 +415,7 @@ def test_block_scores_pass_gradcheck_and_refuse_a_second_derivative():
 
 
 def test_gradients_of_halves_are_products_of_the_other_half_and_the_gradient():
-    """D44: one coordinate at a time; halves of one slot, and one half alone."""
+    """D41: one coordinate at a time; halves of one slot, and one half alone."""
     rng = np.random.default_rng(4)
     L, R, X = (torch.as_tensor(rng.standard_normal(shape)) for shape in ((7, 5, 3), (7, 5, 2), (7, 3, 2)))
     left, right = _halves_gradients([L, R], X.flatten(1))

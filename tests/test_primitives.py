@@ -28,7 +28,7 @@ def calibration(seed=1):
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_truncated_svd_has_the_tail_of_the_spectrum_as_its_error_and_nothing_near_it_has_less(rank):
-    """D60: the singular values come from the eigenvalues of the Gram matrix; neighbours of the factors are worse."""
+    """D44: the singular values come from the eigenvalues of the Gram matrix; neighbours of the factors are worse."""
     matrix = numbers(OUT, IN)
     L, R = truncated_svd(matrix, rank)
     tail = np.sort(np.linalg.eigvalsh(matrix @ matrix.T))[::-1][rank:]
@@ -42,7 +42,7 @@ def test_truncated_svd_has_the_tail_of_the_spectrum_as_its_error_and_nothing_nea
 
 @pytest.mark.parametrize("rank", [1, 3, 5])
 def test_whitened_svd_leaves_the_tail_of_the_outputs_and_less_than_the_plain_svd(rank):
-    """D61: errors are measured on the outputs themselves; the spectrum is that of X W^T, and of W times a root of C."""
+    """D45: errors are measured on the outputs themselves; the spectrum is that of X W^T, and of W times a root of C."""
     W, X = numbers(OUT, IN), calibration()
     B, A = whitened_svd(W, X.T @ X, rank)
     assert B.shape == (OUT, rank) and A.shape == (rank, IN)
@@ -64,7 +64,7 @@ def test_whitened_svd_with_equal_and_uncorrelated_inputs_is_the_plain_one():
 
 @pytest.mark.parametrize("keep", [[0], [7, 2, 9], list(range(11))])
 def test_refit_solves_the_normal_equations_and_leaves_a_residual_orthogonal_to_kept_inputs(keep):
-    """D62: against least squares on the inputs, one output at a time."""
+    """D46: against least squares on the inputs, one output at a time."""
     W, X = numbers(OUT, IN), calibration()
     Z = refit(W, X.T @ X, keep)
     for row, z in zip(W, Z):
@@ -93,7 +93,7 @@ def test_rearrangement_has_each_entry_at_the_place_of_the_formula():
 
 @pytest.mark.parametrize("rank", [1, 2, 4])
 def test_nearest_kronecker_sum_has_the_tail_of_the_rearrangement_as_its_error(rank):
-    """D63: the matrix is compared with a loop over numpy.kron; the spectrum is that of rows which are blocks laid flat."""
+    """D47: the matrix is compared with a loop over numpy.kron; the spectrum is that of rows which are blocks laid flat."""
     matrix = numbers(2 * 5, 3 * 7)
     A, B = nearest_kronecker_sum(matrix, (2, 5), (3, 7), rank)
     dense = lambda A, B: sum(np.kron(a, b) for a, b in zip(A, B))
@@ -113,7 +113,7 @@ def test_nearest_kronecker_sum_finds_the_sum_a_matrix_was_made_of_and_not_in_the
 
 
 def test_kronecker_rows_are_the_rows_of_the_kronecker_product_of_the_factors():
-    """D64: against numpy.kron of whole factors; ids in any order and shape."""
+    """D48: against numpy.kron of whole factors; ids in any order and shape."""
     tables = [numbers(t, 5, q, seed=t) for t, q in ((3, 2), (2, 7), (5, 3))]
     dense = sum(np.kron(np.kron(*(table[:, k] for table in tables[:2])), tables[2][:, k]) for k in range(5))
     ids = np.array([[29, 0, 7], [7, 11, 23]])

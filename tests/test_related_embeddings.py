@@ -65,7 +65,7 @@ def test_weighted_fit_is_the_best_for_its_weights_and_the_plain_fit_for_equal_on
 # word2ket
 
 def test_word2ket_of_order_two_is_the_truncated_svd_of_every_row():
-    """D65: the error is the sum of the tails of all rows as 7 x 5 matrices, and no near leaves have less."""
+    """D49: the error is the sum of the tails of all rows as 7 x 5 matrices, and no near leaves have less."""
     matrix = skewed()
     kept = word2ket.fit(matrix, 35 / 24, order=2)  # two terms of 7 + 5
     assert kept.sizes == (7, 5) and kept.rank == 2 and kept.floats == V * 24 and kept.index_bytes == 0
@@ -78,7 +78,7 @@ def test_word2ket_of_order_two_is_the_truncated_svd_of_every_row():
 
 @pytest.mark.parametrize("order", [2, 3])
 def test_words_of_word2ket_have_nothing_in_common(order):
-    """D65: a row is the same whether the other words are there or not."""
+    """D49: a row is the same whether the other words are there or not."""
     matrix = skewed(columns=30)
     options = {"ratio": 2, "order": order}
     whole = word2ket.fit(matrix, **options)
@@ -117,7 +117,7 @@ def test_plan_of_word2ket_uses_most_of_the_budget_of_all_orders(ratio):
 
 @pytest.mark.parametrize("words", [25, 23])
 def test_word2ketxs_of_order_two_has_the_tail_of_the_rearrangement_as_its_error(words):
-    """D66: with zeros below the last word exactly; the words alone have at most that."""
+    """D50: with zeros below the last word exactly; the words alone have at most that."""
     matrix = skewed(words)
     kept = word2ketxs.fit(matrix, words * 35 / (3 * 5 * 12))
     rank = kept.tables[0].shape[1]
@@ -133,7 +133,7 @@ def test_word2ketxs_of_order_two_has_the_tail_of_the_rearrangement_as_its_error(
 
 
 def test_no_step_of_cp_raises_the_error_and_each_solves_its_least_squares_problem():
-    """D67: errors from loops over outer products; the last factor against a dense least-squares solution."""
+    """D51: errors from loops over outer products; the last factor against a dense least-squares solution."""
     tensor = numbers(3, 5, 7)
     _, errors = cp_als(tensor, 4, sweeps=10)
     assert len(errors) == 30 and all(after <= before + 1e-12 for before, after in itertools.pairwise(errors))
@@ -172,7 +172,7 @@ def slow_train(cores):
 
 
 def test_rows_of_a_train_are_products_of_the_cores_their_digits_select():
-    """D68: every row, against a matrix made entry by entry; D = 5 x 3 x 2."""
+    """D52: every row, against a matrix made entry by entry; D = 5 x 3 x 2."""
     kept = tt_embedding.fit(skewed(columns=30), 3)
     assert [core.shape[1:3] for core in kept.cores] == [(3, 5), (3, 3), (3, 2)]
     assert_allclose(everything(kept), slow_train(kept.cores)[:V], rtol=1e-10, atol=1e-12)
@@ -180,7 +180,7 @@ def test_rows_of_a_train_are_products_of_the_cores_their_digits_select():
 
 @pytest.mark.parametrize("ratio", [2, 4, 8])
 def test_error_of_a_train_lies_between_the_largest_and_the_sum_of_the_tails(ratio):
-    """D68: tails of the padded matrix, its entries sorted by pairs of digits (i_k, j_k) in loops; all of it has no error."""
+    """D52: tails of the padded matrix, its entries sorted by pairs of digits (i_k, j_k) in loops; all of it has no error."""
     matrix = skewed(columns=30)
     kept, sizes = tt_embedding.fit(matrix, ratio), [15, 9, 6]
     tensor = np.zeros(sizes)
@@ -205,7 +205,7 @@ def test_a_train_of_full_bonds_costs_more_than_the_matrix():
 @pytest.mark.parametrize("rank", [1, 2, 3, 6, 40])
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_floats_of_a_train_are_those_of_its_cores_and_the_next_bond_is_beyond_the_budget(order, rank):
-    """D68: the count, against the cores that are built."""
+    """D52: the count, against the cores that are built."""
     matrix = skewed(211, 48)
     rows, columns, bond = tt_embedding.plan(211, 48, 1 + rank / 3, order)
     kept = tt_embedding.fit(matrix, 1 + rank / 3, order)
@@ -215,7 +215,7 @@ def test_floats_of_a_train_are_those_of_its_cores_and_the_next_bond_is_beyond_th
 
 
 def test_a_train_of_two_cores_is_word2ketxs():
-    """D74: the same rows where both have the same modes and the same number of terms."""
+    """D58: the same rows where both have the same modes and the same number of terms."""
     matrix = skewed(25)
     ratio = 25 * 35 / (3 * 5 * 12)
     train, xs = tt_embedding.fit(matrix, ratio, order=2), word2ketxs.fit(matrix, ratio)
@@ -241,7 +241,7 @@ def test_words_share_a_unit_in_a_slot_if_they_have_the_same_morpheme_there_and_o
 
 
 def test_counts_of_morphte_follow_from_its_segmentation():
-    """D73: compression 26.9 (de), 22.1 (en) and 24.6 (both) at order 3, rank 7, D = 512."""
+    """D57: compression 26.9 (de), 22.1 (en) and 24.6 (both) at order 3, rank 7, D = 512."""
     if not SEGMENTATION.exists():
         pytest.skip(f"{SEGMENTATION} is not there")
     data = json.loads(SEGMENTATION.read_text(encoding="utf-8"))
@@ -269,7 +269,7 @@ KET, XS = word2ket.published, word2ketxs.published
     (XS, 30_000, 256, 4, 1, 224), (XS, 30_000, 256, 4, 2, 448), (KET, 1, 256, 4, 5, 80), (XS, 81, 16, 4, 5, 120),
 ])
 def test_counts_of_word2ket_are_those_printed(form, words, dimension, order, rank, floats):
-    """D72: r n V q and r n t q with the smallest q^n >= D and t^n >= V, found by counting up; dense is a leaf a word, V D."""
+    """D56: r n V q and r n t q with the smallest q^n >= D and t^n >= V, found by counting up; dense is a leaf a word, V D."""
     plan = (form or KET)(words, dimension, order, rank)
     q, t = (next(x for x in itertools.count(1) if x**order >= size) for size in (dimension, words))
     assert plan.floats == floats == rank * order * q * (t if form is XS else words)
@@ -278,7 +278,7 @@ def test_counts_of_word2ket_are_those_printed(form, words, dimension, order, ran
 # directions
 
 def test_projection_keeps_the_cosine_that_is_its_length_and_the_top_subspace_the_most():
-    """D69: against the plain SVD's subspace and random ones of the same rank, with cosines from their definition."""
+    """D53: against the plain SVD's subspace and random ones of the same rank, with cosines from their definition."""
     matrix = skewed()
     unit = np.array([row / np.sqrt(squares(row)) for row in matrix])
     kept = direction.fit(matrix, 5)
@@ -298,7 +298,7 @@ def test_projection_keeps_the_cosine_that_is_its_length_and_the_top_subspace_the
 
 @pytest.mark.parametrize("method", ["direction", "offline"])
 def test_rows_whose_length_is_kept_have_an_error_that_only_the_angle_decides(method):
-    """D70: ||x - y||^2 = 2 ||x||^2 (1 - cos), and ||y|| = ||x||."""
+    """D54: ||x - y||^2 = 2 ||x||^2 (1 - cos), and ||y|| = ||x||."""
     matrix = skewed(211, 48)
     if method == "offline":
         pytest.importorskip("torch")
@@ -329,7 +329,7 @@ def test_direction_loss_is_the_sum_of_its_definition():
 
 @pytest.mark.parametrize("ratio", [2, 5, 10])
 def test_floats_of_the_autoencoders_are_counted_and_one_more_column_is_beyond_the_budget(ratio):
-    """D71: n c + n + (c + 1) 2c + (2c + 1) 4c + (4c + 1) m is 10 c^2 + (6 + 4 m + n) c + m + n; and V k + k D + D."""
+    """D55: n c + n + (c + 1) 2c + (2c + 1) 4c + (4c + 1) m is 10 c^2 + (6 + 4 m + n) c + m + n; and V k + k D + D."""
     pytest.importorskip("torch")
     rows, columns = 1009, 48
     matrix, budget = numbers(rows, columns), rows * columns / ratio

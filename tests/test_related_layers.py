@@ -85,7 +85,7 @@ def test_what_is_kept_is_counted_and_rebuilt_by_the_same_formula_in_numpy_and_to
 
 @pytest.mark.parametrize("ratio", [1.2, 2.8])
 def test_rom_leaves_the_tail_of_the_outputs_and_never_more_than_the_plain_svd(ratio):
-    """D75: the eigenvalues of Y^T Y beyond r, as an SVD of W C^(1/2); the plain SVD, which is the control, leaves more."""
+    """D59: the eigenvalues of Y^T Y beyond r, as an SVD of W C^(1/2); the plain SVD, which is the control, leaves more."""
     W, X = layer()
     kept, r = rom.compress(W, X, ratio), rom.rank_at(W.shape, ratio)
     assert r == {1.2: 2, 2.8: 1}[ratio] and kept.floats == r * (OUT + IN)
@@ -100,7 +100,7 @@ def test_rom_leaves_the_tail_of_the_outputs_and_never_more_than_the_plain_svd(ra
 
 
 def test_centring_never_makes_rom_worse_at_equal_rank():
-    """D76: the tail of the covariance of the outputs, for several seeds; equal where the outputs have the mean 0."""
+    """D60: the tail of the covariance of the outputs, for several seeds; equal where the outputs have the mean 0."""
     for seed in range(5):
         W, X = layer(seed)
         centred, kept = rom.compress(W, X, 1.2, centre=True), rom.compress(W, X, 1.2)
@@ -119,7 +119,7 @@ def test_centring_never_makes_rom_worse_at_equal_rank():
 
 @pytest.mark.parametrize("b", [8, 4, 2, 1])
 def test_rounding_to_nearest_errs_by_half_a_step_at_most(b):
-    """D77: against the nearest of all 2^b values, tried one by one; ends are exact, a second time changes nothing."""
+    """D61: against the nearest of all 2^b values, tried one by one; ends are exact, a second time changes nothing."""
     W = np.concatenate([numbers(OUT, IN), np.full((1, IN), 3.0)])
     codes, step, low = quantization.quantize(W, b)
     new = low + step * codes
@@ -143,7 +143,7 @@ def test_quantization_counts_bits_a_weight_and_two_floats_a_row():
 # magnitude
 
 def test_the_largest_weights_are_the_nearest_of_all_matrices_with_k_weights():
-    """D78: against all choices of k of 12 weights; and the smallest, the control, are farther than most."""
+    """D62: against all choices of k of 12 weights; and the smallest, the control, are farther than most."""
     W = numbers(3, 4)
     kept = magnitude.compress(W, np.ones((1, 4)), 12 / 5)
     errors = [squares(W) - squares(W.ravel()[list(choice)]) for choice in itertools.combinations(range(12), 5)]
@@ -153,14 +153,14 @@ def test_the_largest_weights_are_the_nearest_of_all_matrices_with_k_weights():
 
 
 def test_masks_of_fewer_weights_lie_within_masks_of_more():
-    """D78: for all k, with ties."""
+    """D62: for all k, with ties."""
     sizes = np.array([[3, 1, 3], [2, 3, 0]])
     masks = [magnitude.mask_of(sizes, k) for k in range(7)]
     assert all((less <= more).all() and more.sum() == k + 1 for k, (less, more) in enumerate(zip(masks, masks[1:])))
 
 
 def test_pruned_weights_stay_zero_while_the_others_learn():
-    """D79: gradient and weights after steps of Adam with weight decay; without the mask, the control, they do not."""
+    """D63: gradient and weights after steps of Adam with weight decay; without the mask, the control, they do not."""
     torch = pytest.importorskip("torch")
     W, X = layer()
     kept = magnitude.compress(W, X, 3)
@@ -180,7 +180,7 @@ def test_pruned_weights_stay_zero_while_the_others_learn():
 # numerical pruning
 
 def test_error_of_masked_channels_is_a_quadratic_form():
-    """D80: for real z and for 0 and 1, summed output by output."""
+    """D64: for real z and for 0 and 1, summed output by output."""
     W, X = layer()
     A = numerical_pruning.quadratic(W, X.T @ X)
     for z in (numbers(IN, seed=9), np.array([1, 0, 1, 1, 0])):
@@ -189,7 +189,7 @@ def test_error_of_masked_channels_is_a_quadratic_form():
 
 
 def test_one_newton_step_lands_on_the_minimum_from_any_start():
-    """D81: the gradient there is 0 by differences, and nothing near it is lower; half a step, the control, is not there."""
+    """D65: the gradient there is 0 by differences, and nothing near it is lower; half a step, the control, is not there."""
     W, X = layer()
     A, keep = numerical_pruning.quadratic(W, X.T @ X), 3
     mu = numerical_pruning.PENALTY * np.trace(A) / IN
@@ -205,7 +205,7 @@ def test_one_newton_step_lands_on_the_minimum_from_any_start():
 
 
 def test_loss_of_removed_channels_is_that_of_the_refit_layer():
-    """D82: for all pairs of channels; without the refit, the control, more is lost."""
+    """D66: for all pairs of channels; without the refit, the control, more is lost."""
     W, X = layer()
     C = X.T @ X
     for drop in map(list, itertools.combinations(range(IN), 2)):
@@ -224,7 +224,7 @@ def test_loss_of_removed_channels_is_that_of_the_refit_layer():
 
 @pytest.mark.parametrize("prune", [False, True])
 def test_unifying_the_cheapest_blocks_is_the_nearest_of_all_choices_and_changes_nothing_twice(prune):
-    """D83: all choices of p of 5 blocks, c by a fine search; the dearest blocks, the control, cost more."""
+    """D67: all choices of p of 5 blocks, c by a fine search; the dearest blocks, the control, cost more."""
     W, b, p = numbers(5, 3), 3, 2
     new, chosen = micro_structured.project(W, p, b, prune)
     grid = [0.0] if prune else np.linspace(0, 3, 3001)
@@ -238,14 +238,14 @@ def test_unifying_the_cheapest_blocks_is_the_nearest_of_all_choices_and_changes_
 
 
 def test_unifying_a_block_costs_no_more_than_pruning_it():
-    """D83: sum w^2 - b c^2 against sum w^2."""
+    """D67: sum w^2 - b c^2 against sum w^2."""
     W = numbers(5, 3)
     for p in range(1, 6):
         assert squares(W - micro_structured.project(W, p, 3)[0]) < squares(W - micro_structured.project(W, p, 3, True)[0])
 
 
 def test_admm_solves_its_quadratic_step_and_is_never_worse_than_the_projection():
-    """D84: the step's gradient is 0; with correlated inputs the best step has less error than the plain projection."""
+    """D68: the step's gradient is 0; with correlated inputs the best step has less error than the plain projection."""
     W, X = layer(out=8, into=6)
     C = X.T @ X
     new, _, losses = micro_structured.admm(W, C, 8, block=3)

@@ -25,7 +25,7 @@ def squares(array):
 # MoDeGPT
 
 def test_nystrom_leaves_the_schur_complement_of_the_dropped_channels():
-    """D85: tr(Wd (C - C_:S C_SS^-1 C_S:) Wd^T), measured on the outputs; other weights on these channels leave more."""
+    """D69: tr(Wd (C - C_:S C_SS^-1 C_S:) Wd^T), measured on the outputs; other weights on these channels leave more."""
     down, X = numbers(OUT, H), numbers(N, H, seed=1) @ numbers(H, H, seed=2)
     C = X.T @ X
     for keep in (1, 4, 10):
@@ -47,7 +47,7 @@ def test_leverage_is_the_diagonal_of_the_ridge_projection_and_finds_channels_of_
 
 
 def test_dropped_channels_of_queries_and_keys_cost_the_sum_of_their_block():
-    """D86: ||Q K^T - Q_S K_S^T||^2 = sum over dropped i, j of (Cq o Ck)_ij; scores are the diagonal's roots."""
+    """D70: ||Q K^T - Q_S K_S^T||^2 = sum over dropped i, j of (Cq o Ck)_ij; scores are the diagonal's roots."""
     q, k = numbers(N, OUT) * np.arange(1, OUT + 1), numbers(N, OUT, seed=1)
     Cq, Ck = q.T @ q, k.T @ k
     for keep in (1, 3, 6):
@@ -60,7 +60,7 @@ def test_dropped_channels_of_queries_and_keys_cost_the_sum_of_their_block():
 
 
 def test_values_and_output_together_leave_the_tail_of_their_product():
-    """D87: the squared singular values of C^(1/2) Wv^T Wo^T beyond k; each truncated for itself, the control, leaves more."""
+    """D71: the squared singular values of C^(1/2) Wv^T Wo^T beyond k; each truncated for itself, the control, leaves more."""
     value, output, X = numbers(OUT, IN), numbers(H, OUT, seed=1), numbers(N, IN, seed=2) + 0.5
     exact = X @ value.T @ output.T
     eigenvalues, vectors = np.linalg.eigh(X.T @ X)
@@ -75,7 +75,7 @@ def test_values_and_output_together_leave_the_tail_of_their_product():
 
 
 def test_sparsities_have_the_mean_asked_for_and_spare_blocks_that_change_much():
-    """D88: also where one block would lose more than may be lost."""
+    """D72: also where one block would lose more than may be lost."""
     influences = np.array([0.1, 0.5, 0.2])
     out = modegpt.sparsities(influences, 0.4)
     assert out.mean() == pytest.approx(0.4) and (out.argsort() == [1, 2, 0]).all()
@@ -96,7 +96,7 @@ def attend(X, qkv, bias, output, own, heads):
 
 
 def test_a_block_with_zeros_is_a_smaller_block_and_nothing_is_lost_at_full_width():
-    """D89: attention and MLP with channels cut out, biases of values moved on; another bias, the control, shows."""
+    """D73: attention and MLP with channels cut out, biases of values moved on; another bias, the control, shows."""
     heads, d, into, keep = 2, 5, 6, 3
     D = heads * d
     shapes = [(3 * D, into), (3 * D,), (into, D), (into,), (N, into)]
@@ -128,7 +128,7 @@ def test_a_block_with_zeros_is_a_smaller_block_and_nothing_is_lost_at_full_width
 # MPO
 
 def test_counts_of_a_shared_central_core_are_those_of_the_paper():
-    """D90: 12 layers of 768 x 768, 8,192 floats a layer beside the core, 688,128 against 7,077,888."""
+    """D74: 12 layers of 768 x 768, 8,192 floats a layer beside the core, 688,128 against 7,077,888."""
     core, small = mpo.floats_of((768, 768))
     bonds = [8 * 8, 8 * 8]
     assert mpo.modes(768) == (8, 12, 8) and core == bonds[0] * 12 * 12 * bonds[1]
@@ -147,7 +147,7 @@ def test_axes_of_a_train_pair_the_digits_of_row_and_column():
 
 
 def test_no_sweep_of_shared_trains_raises_the_error_and_each_step_solves_its_problem():
-    """D91: errors by the matrices; gradients by the last core are 0; shared matrices come back exactly, others do not."""
+    """D75: errors by the matrices; gradients by the last core are 0; shared matrices come back exactly, others do not."""
     weights = [numbers(48, 24, seed=seed) + numbers(48, 24, seed=9) for seed in range(3)]
     tensors = [mpo.to_tensor(W) for W in weights]
     As, C, Bs, errors = mpo.alternate(tensors, (3, 2), sweeps=8)
@@ -175,7 +175,7 @@ def test_shared_trains_keep_to_the_budget_and_count_the_core_once():
 # ACIP
 
 def test_masks_of_singular_values_change_nothing_at_first_and_have_the_gradient_sigma_u_g_v():
-    """D92: against the derivative of a loss by differences of the singular values themselves."""
+    """D76: against the derivative of a loss by differences of the singular values themselves."""
     torch = pytest.importorskip("torch")
     W, target = numbers(OUT, IN), numbers(OUT, IN, seed=1)
     U, S, Vt = np.linalg.svd(W, full_matrices=False)
@@ -193,7 +193,7 @@ def test_masks_of_singular_values_change_nothing_at_first_and_have_the_gradient_
 
 
 def test_models_of_smaller_budgets_lie_within_larger_ones_and_sigma_as_score_is_eckart_young():
-    """D93: floats by the formula, counted once more; the next singular value is beyond the budget."""
+    """D77: floats by the formula, counted once more; the next singular value is beyond the budget."""
     weights = [numbers(OUT, IN), numbers(H, OUT, seed=1)]
     shapes, total = [(OUT, IN), (H, OUT)], OUT * IN + H * OUT
     scores = [numbers(IN, seed=2), numbers(OUT, seed=3)]
@@ -237,7 +237,7 @@ def image():
 
 
 def test_learned_measurements_leave_the_tail_of_the_eigenvalues(image):
-    """D94: on a photograph; random measurements with the best map, the control, leave more."""
+    """D78: on a photograph; random measurements with the best map, the control, leave more."""
     X = csformer.blocks(image[:160, 160:352])
     C = X.T @ X
     values = np.sort(np.linalg.eigvalsh(C))[::-1]
@@ -250,7 +250,7 @@ def test_learned_measurements_leave_the_tail_of_the_eigenvalues(image):
 
 
 def test_what_the_linear_map_of_random_measurements_misses_is_orthogonal_to_them(image):
-    """D95: and no near map has less error; the transpose of Phi, the control, is not orthogonal."""
+    """D79: and no near map has less error; the transpose of Phi, the control, is not orthogonal."""
     X, Phi = csformer.blocks(image[:160, 160:352]), numbers(11, 256) / 16
     y, R = X @ Phi.T, csformer.lmmse(Phi, X.T @ X)
     rest = X - y @ R.T
@@ -301,7 +301,7 @@ def test_cnn_and_transformer_begin_at_the_linear_image_and_make_it_better_where_
 
 @pytest.mark.parametrize("T", [0.5, 1.0, 3.0])
 def test_gradient_of_distillation_is_the_difference_of_the_softmaxes(T):
-    """D96: by differences of the loss, and by PyTorch from the loss of the bridge."""
+    """D80: by differences of the loss, and by PyTorch from the loss of the bridge."""
     s, t = numbers(3, OUT), numbers(3, OUT, seed=1)
     loss, gradient = distillation.distil(s, t, T)
     slow = sum(T**2 * sum(p * np.log(p / q) for p, q in zip(*rows)) for rows in zip(softmax(t / T), softmax(s / T))) / 3
@@ -323,7 +323,7 @@ def test_gradient_of_distillation_is_the_difference_of_the_softmaxes(T):
 
 
 def test_distillation_is_zero_for_scores_that_differ_by_a_constant_and_for_no_others():
-    """D97: and near zero it grows with the square of the rest."""
+    """D81: and near zero it grows with the square of the rest."""
     t = numbers(4, OUT)
     same = t + numbers(4, 1, seed=1) * 7
     assert abs(distillation.distil(same, t)[0]) < 1e-12 and abs(distillation.distil(same, t)[1]).max() < 1e-12

@@ -118,7 +118,7 @@ def explained_by_false_knowledge(M, E0):
 
 
 def test_false_knowledge_explains_its_share_on_average():
-    """D50: all 120 orders of five words that have one unit of each of two kinds; not so without ones or around another mean."""
+    """D43: all 120 orders of five words that have one unit of each of two kinds; not so without ones or around another mean."""
     E0 = np.random.default_rng(0).standard_normal((5, 3)) * [1, 2, 3]
     E0 -= E0.mean(0)
     M = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]])  # rank 3
@@ -262,7 +262,7 @@ def test_in_knowledge_terms_the_first_slot_alone_varies():
 
 
 def test_terms_with_units_of_their_own_tell_more_words_apart_at_the_same_floats():
-    """D53: all indices of two units, two slots and three terms: 2^(2 3) different rows, and 2^2 where the terms share units."""
+    """D42: all indices of two units, two slots and three terms: 2^(2 3) different rows, and 2^2 where the terms share units."""
     U, n, r = 2, 2, 3
     rng = np.random.default_rng(0)
     tables = [rng.standard_normal((U, r, q)) for q in (5, 7)]
