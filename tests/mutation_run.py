@@ -46,7 +46,7 @@ MUTANTS = [
         ("amplitudes in every slot", "[leaves[0] * amplitudes[:, :, None], *leaves[1:]]",
          "[leaf * amplitudes[:, :, None] for leaf in leaves]"),
         ("the halves change places", "(left.swapaxes(1, 2) @ right)", "(right.swapaxes(1, 2) @ left)"),
-        ("order 1: only the first term", "return leaves[0].sum(1)", "return leaves[0][:, 0]"),
+        ("order 1: only the first term", "return parts[0].sum(1)", "return parts[0][:, 0]"),
         ("inner product: sum over slots", "gram = gram * (a @ b", "gram = gram + (a @ b"),
         ("inner product: no cross terms", "gram.sum((1, 2))", "np.trace(gram, axis1=1, axis2=2)"),
         ("Schmidt: the other side of the cut", "sizes[:cut])), -1)", "sizes[cut:])), -1)"),

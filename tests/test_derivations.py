@@ -20,7 +20,7 @@ LIGHT = "encoding fit units budget tensor_train corpus lexicon results report".s
 ORDER = ["checks", "files", "entangle", "tensor_train", "kdml", "lexicon", "hownet", "lexicon_files", "segmentation", "tokens",
          "morphemes", "units", "controls", "encoding", "budget", "als", "fit", "__init__", "corpus", "sequences", "vocabulary",
          "spans", "matrices", "similarity", "related", "style", "metrics", "results", "compare", "explain", "bridge", "inputs",
-         "report", "compare_report", "explain_report", "bench_report", "arguments", "__main__"]
+         "report", "compare_report", "explain_report", "bench_report", "layers_report", "arguments", "__main__"]
 
 
 def claims(document):
