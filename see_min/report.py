@@ -180,7 +180,8 @@ def figure(report, path):
     for axis, (key, title) in zip(axes, panels):
         _panel(axis, lines, key, title)
     handles, labels = axes[0].get_legend_handles_labels()
-    columns = math.ceil(len(labels) / math.ceil(len(labels) / 7))  # rows of equal length, at most 7 entries each
+    most = 7 if len(panels) > 1 else 4
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / most))  # rows of equal length, at most so many entries each
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.6)
     return save_png(fig, path)
 
