@@ -79,34 +79,53 @@ def figure(report, path):
     found = groups(report["rows"])
     fig = new_figure(7.2 * len(found) + 0.4, 6.2, "Cross entropy against bits, after the same short finetuning", wspace=0.04)
     panels = fig.subplots(1, len(found), squeeze=False)[0]
-    for axis, (model, rows) in zip(panels, found.items()):
-        _panel(axis, rows)
+    labels = [_panel(axis, rows) for axis, rows in zip(panels, found.values())]
+    for axis, model in zip(panels, found):
         axis.set_title(f"{NAMES[model]} (less is better)", loc="left", fontsize=11)
     lines = {}
     for axis in panels:
         lines |= dict(zip(*axis.get_legend_handles_labels()[::-1]))
     fig.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False)
+    fig.draw_without_rendering()  # only now it is known where points are
+    for axis, own in zip(panels, labels):
+        _name(axis, own)
     return save_png(fig, path)
 
 
 def _panel(axis, rows):
+    """Draw points, and return what to call them: [((x, y), name, colour)]."""
     dense = next(row for row in rows if row["method"] == row["embedding"] == "dense")
     axis.axhline(dense["after"], color="black", ls="--", lw=1.2)
     axis.plot(dense["model_bits"] / 8e6, dense["after"], color="black", marker="*", ls="none", ms=11, label="dense")
+    labels = []
     for row in rows:
         if row is dense:
             continue
         family = row["family"] if row["embedding"] == "dense" else SEE
         colour, marker = COLOURS[family]
-        x = row["model_bits"] / 8e6
-        axis.plot(x, row["after"], color=colour, marker=marker, ls="none", ms=7, mec="white", mew=0.7, label=family)
+        point = row["model_bits"] / 8e6, row["after"]
+        axis.plot(*point, color=colour, marker=marker, ls="none", ms=7, mec="white", mew=0.7, label=family)
         blocks, embedding = short(row)
         name = blocks if row["embedding"] == "dense" else embedding + ("" if row["method"] == "dense" else f" + {blocks}")
-        axis.annotate(name, (x, row["after"]), xytext=(5, 2), textcoords="offset points", fontsize=6.5, color=colour)
+        labels.append((point, name, colour))
     axis.set_xlabel("whole model, indices, signs and masks included (MB)")
     axis.set_ylabel("cross entropy on held-out text (nats)")
     axis.grid(**GRID)
     axis.margins(x=0.14)
+    return labels
+
+
+def _name(axis, labels):
+    """Write names beside points, upward where they would stand on each other."""
+    placed, scale = [], 72 / axis.figure.dpi  # points a pixel
+    for point, name, colour in sorted(labels, key=lambda label: label[0][1]):
+        x, y = axis.transData.transform(point) * scale
+        near = [top for other, top in placed if abs(other - x) < 65]
+        place = max([y - 2, *(top + 8 for top in near)])
+        placed.append((x, place))
+        text = axis.annotate(name, point, xytext=(6, place - y), textcoords="offset points", fontsize=6.5, color=colour,
+                             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4, "shrinkA": 0, "shrinkB": 2})
+        text.set_in_layout(False)
 
 
 def write_layers(report, directory):

@@ -35,7 +35,7 @@ LEAF_BITS = 8
 
 @dataclass(frozen=True)
 class LayerTask:
-    """What is compared; the defaults take about ten minutes a model on two cores.
+    """What is compared; `QUICK` has smaller models and fewer steps.
 
     Attributes
     ----------

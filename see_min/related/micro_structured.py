@@ -11,7 +11,7 @@ Source: arXiv 2106.08301, from summaries. Ours: blocks of neighbours in a row, r
 
 import numpy as np
 
-from see_min.related.layer import Kept, check_layer, cut
+from see_min.related.layer import Kept, check_layer, cut, masked
 from see_min.related.magnitude import mask_of
 
 BLOCK = 8  # b
@@ -85,11 +85,13 @@ def unify(W, calibration, ratio, prune=False):
     B = len(cut(W, BLOCK))
     unified = int(np.ceil((W.size - W.size / ratio) / (BLOCK if prune else BLOCK - 1) - 1e-9))  # (B - p) b + p <= B b / ratio
     new, chosen, _ = admm(W, X.T @ X, unified, BLOCK, prune)
-    rest, signs = cut(new, BLOCK) * (1 - chosen[:, None]), np.where(cut(new, BLOCK) < 0, -1.0, 1.0) * chosen[:, None]  # (B, b)
+    free = 1 - chosen[:, None]  # (B, 1)
+    if prune:
+        return masked(new, np.tile(free, BLOCK).reshape(W.shape), B)
+    blocks = cut(new, BLOCK)  # (B, b)
+    signs, c = np.where(blocks < 0, -1.0, 1.0) * chosen[:, None], abs(blocks).mean(axis=1, keepdims=True) * chosen[:, None]
     build = lambda parts, fixed: (parts[0] * fixed[0] + parts[1] * fixed[1]).reshape(W.shape)
-    c = abs(cut(new, BLOCK)).mean(axis=1, keepdims=True) * chosen[:, None] * (not prune)  # (B, 1)
-    fixed = [(1 - chosen[:, None]) + 0 * rest, signs * (not prune)]
-    return Kept([rest, c], build, fixed, B + unified * BLOCK * (not prune), (B - unified) * BLOCK + unified * (not prune))
+    return Kept([blocks * free, c], build, [free, signs], B + unified * BLOCK, (B - unified) * BLOCK + unified)
 
 
 def prune(W, calibration, ratio):
