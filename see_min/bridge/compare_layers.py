@@ -14,16 +14,14 @@ from pathlib import Path
 
 import torch
 
-from see_min.bridge.checkpoint import load_checkpoint
 from see_min.bridge.finetune import LANGUAGE, Task, cross_entropy, pretrain, stage2
 from see_min.bridge.job import QUICK as QUICK_JOB
-from see_min.bridge.job import Job, Run
+from see_min.bridge.job import Job, LanguageStudy
 from see_min.bridge.layer_forms import FAMILY_OF, Blocks, compress_blocks
 from see_min.bridge.models import BERTConfig, TinyBERT
 from see_min.bridge.swap import swap_embedding
 from see_min.bridge.training import on_device
 from see_min.checks import DataError, check_at_least
-from see_min.fit import frequency_weights
 from see_min.related.quantization import quantize
 from see_min.sequences import IGNORE, language_batches, masked_batches
 
@@ -101,41 +99,34 @@ def check_task(task):
 
 
 def gpt_run(task, out, say):
-    """The Run of a main job with its teacher: of the finished job if there is one, else trained here, in out/layers."""
+    """The study of a main job with its teacher: that of the finished job if there is one, else trained here, in out/layers."""
     folder = Path(task.job) / "phases"
     finished = not task.quick and (folder / "teacher.pt").is_file() and (folder / "teacher.json").is_file()
     settings = Job(seed=task.seed, **(QUICK_JOB | {"quick": True} if task.quick else {}))
     if finished:
         try:
-            settings = Job(**json.loads((folder / "job.json").read_text()))
+            settings = replace(Job(**json.loads((folder / "job.json").read_text())), teacher=str(folder / "teacher.pt"))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"job: expected the settings of a main job in {folder}, got {error}") from None
-    run = Run(replace(settings, ratios=(task.embedding_ratio,), also=()), Path(out) / "layers", resume=True, say=say)
-    if not finished:
-        run.train_teacher()
-        return run
-    run.teacher, words = load_checkpoint(folder / "teacher.pt", run.device)
-    if list(words) != list(run.corpus.words):
-        raise DataError(f"job: expected the corpus that the model in {folder} was trained on, got another")
-    run.matrix = run.teacher.token_embedding.weight.detach().cpu().double().numpy()  # E0 (V, D)
-    run.weights = frequency_weights(run.corpus.counts)  # f (V,)
+    run = LanguageStudy(replace(settings, ratios=(task.embedding_ratio,), also=()), Path(out) / "layers", resume=True, say=say)
+    run.train_teacher()
     return run
 
 
 def worlds(task, run, say):
     """The two models with their batches; the second is trained when it is asked for."""
-    job, corpus, seed = run.job, run.corpus, task.seed
-    held_out = lambda make: list(make(corpus.valid, job.context, job.batch, -(-task.windows // job.batch), seed + 4))
-    rest = lambda make: (next(make(corpus.train, job.context, task.rows, 1, seed + 1)),
-                         list(make(corpus.train, job.context, job.batch, task.mask_steps, seed + 2)),
-                         list(make(corpus.train, job.context, job.batch, task.steps, seed + 3)), held_out(make))
+    job, seed = run.job, task.seed
+    held_out = lambda make: list(make(run.valid, job.context, job.batch, -(-task.windows // job.batch), seed + 4))
+    rest = lambda make: (next(make(run.train, job.context, task.rows, 1, seed + 1)),
+                         list(make(run.train, job.context, job.batch, task.mask_steps, seed + 2)),
+                         list(make(run.train, job.context, job.batch, task.steps, seed + 3)), held_out(make))
     yield World("gpt", run.teacher, LANGUAGE, *rest(language_batches))
-    V = len(corpus.words)
+    V = len(run.words)
     masked = lambda ids, context, size, steps, seed: masked_batches(ids, context, size, steps, seed, V + 1, V + 2, (0, V))
     torch.manual_seed(seed)
     model = TinyBERT(BERTConfig(V + 2, job.dimension, job.blocks, job.heads, job.context, pad=V)).to(run.device)
     say(f"training a TinyBERT for {task.bert_steps} steps")
-    pretrain(model, masked(corpus.train, job.context, job.batch, task.bert_steps, seed), task.bert_steps, task=Task(pad=V),
+    pretrain(model, masked(run.train, job.context, job.batch, task.bert_steps, seed), task.bert_steps, task=Task(pad=V),
              label="TinyBERT")
     yield World("bert", model, Task(pad=V), *rest(masked))
 
@@ -252,7 +243,7 @@ def compare_layers(task, out, say=print):
                 rows.append(students.row(method, 2 * ratio if method == "quantization" else ratio))
         if world.name == "gpt":
             rows += combined(students, task, run)
-    sizes = {"vocabulary": len(run.corpus.words)} | {name: getattr(run.job, name) for name in ("dimension", "blocks", "context")}
+    sizes = {"vocabulary": len(run.words)} | {name: getattr(run.job, name) for name in ("dimension", "blocks", "context")}
     return {"task": asdict(task) | sizes, "rows": rows, "seconds": time.perf_counter() - start}
 
 
@@ -260,7 +251,8 @@ def combined(students, task, run):
     """SEE on the embedding, alone and with the blocks at a total of 1/total_ratio of both; then with rounded leaves."""
     rows, both = [], students.embedding_floats + students.block_floats
     for embedding, method in COMBINED:
-        encoding, _ = run.encoding(embedding, task.embedding_ratio)
+        policy, (plan,) = run.plans[embedding, task.embedding_ratio]
+        encoding, _ = run.encoding(embedding, policy, plan, run.embeddings[0], run.matrices[0])
         left = both / task.total_ratio - encoding.floats
         if method and left <= 0:
             raise DataError(f"total ratio: expected room for the blocks, got none at {task.total_ratio:g}")
