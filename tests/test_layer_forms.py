@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_finetuning_moves_the_floats_that_are_kept_and_no_mask(method):
             unified = np.array([np.ptp(abs(block)) < 1e-6 for block in old.numpy().reshape(-1, 8)])
             assert unified.any() and all(np.ptp(abs(block)) < 1e-6 for block in new.numpy().reshape(-1, 8)[unified])
         if method == "quantization":
-            assert (layer.fixed0 == torch.tensor(found.kept[name].fixed[0])).all()
+            assert (layer.fixed0 == torch.tensor(found.kept[name].fixed[0]).float()).all()
     if method == "mpo":
         first, second = (found.model.get_submodule(f"blocks.{i}.mlp.0").parts[1] for i in range(2))
         assert first is second
@@ -238,3 +239,20 @@ def test_quick_without_layers_and_broken_jobs_are_one_line(capsys, tmp_path):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "job: expected the settings of a main job in " in error
     assert (phases / "job.json").read_text() == '{"other": 1}'
+
+
+def test_the_model_of_a_finished_job_is_taken_as_it_is_and_only_with_its_corpus(compared, tmp_path):
+    folder = compared[0] / "layers"
+    state = {path: path.read_bytes() for path in (folder / "phases").iterdir()}
+    task = LayerTask(job=str(folder), embedding_ratio=3)
+    run = compare_layers.gpt_run(task, tmp_path, lambda line: None)
+    stored = torch.load(folder / "phases" / "teacher.pt", weights_only=True)["state"]
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in run.teacher.state_dict().items())
+    assert run.encoding("see", 3)[0].shape == run.matrix.shape and not (tmp_path / "layers" / "phases" / "teacher.pt").exists()
+    assert {path: path.read_bytes() for path in (folder / "phases").iterdir()} == state
+    other = tmp_path / "job"
+    shutil.copytree(folder, other)
+    settings = json.loads((other / "phases" / "job.json").read_text())
+    (other / "phases" / "job.json").write_text(json.dumps(settings | {"vocabulary": 140}))
+    with pytest.raises(DataError, match="^job: expected the corpus that the model in .* was trained on, got another$"):
+        compare_layers.gpt_run(LayerTask(job=str(other), embedding_ratio=3), tmp_path / "b", lambda line: None)
