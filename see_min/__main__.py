@@ -127,6 +127,15 @@ def _lexicon(name):
 
 
 def compare(arguments, command):
+    """Compare methods on a matrix, or with --layers on the blocks of small models."""
+    if arguments.layers:
+        return compare_layers(arguments, command)
+    if arguments.quick:
+        raise DataError("quick: expected --layers with it, got none")
+    compare_embeddings(arguments, command)
+
+
+def compare_embeddings(arguments, command):
     """Compare methods on a matrix, and write the comparison."""
     from tqdm import tqdm
 
@@ -137,10 +146,6 @@ def compare(arguments, command):
     from see_min.results import environment
     from see_min.similarity import read_sentence_pairs
 
-    if arguments.layers:
-        return compare_layers(arguments, command)
-    if arguments.quick:
-        raise DataError("quick: expected --layers with it, got none")
     methods = check_methods(arguments.methods or METHODS, arguments.policy)
     check_writable(arguments.out)
     benchmarks = named_benchmarks(arguments.similarity)

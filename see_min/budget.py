@@ -32,8 +32,7 @@ class Plan:
     slot_units : int
         U, the number of units of every slot.
     identity, knowledge : int
-        Units that belong to one frequent word, and sememes and morphemes. With a bag they are in the bag;
-        without, they are among the units of a slot and the rest of the slot is back-off.
+        Units of one frequent word, and sememes and morphemes: in the bag, or, without one, among a slot's units.
     carrier, amplitudes, bag : bool
         Whether the encoding has the part.
     shared : bool
@@ -139,12 +138,8 @@ def leaf_sizes(dimension, order):
 def low_rank(vocabulary, dimension, ratio):
     """The smallest rank of factors (V, r) and (r, D) that keeps at least 1/ratio of the floats.
 
-    Rounded up, so that the control never has fewer floats than what it is compared with.
-
-    Raises
-    ------
-    DataError
-        If the ratio is below 1 or beyond the largest, V D / (V + D) at rank 1.
+    Rounded up, so that the control never has fewer floats than what it is compared with. A DataError if the ratio is below 1 or
+    beyond the largest, V D / (V + D) at rank 1.
 
     Examples
     --------
@@ -159,11 +154,10 @@ def low_rank(vocabulary, dimension, ratio):
 def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False, shared=False, superposed=False):
     """The default form (ours): a carrier, a bag of identity and knowledge units, a product of back-off units.
 
-    The carrier has about 0.9 D / sqrt(ratio) dimensions. Of what it leaves, a third goes to knowledge units (as far as
-    `known` units exist), an eighth to the product, and the rest to identity units. A slot has about 3 sqrt(V) units, so
-    that there are some ten pairs of units for every word. Where every term has units of its own, a word is told apart by
-    r choices in the place of one: the carrier is wider and a slot has at most 256 units. These numbers worked well among
-    the few that were tried (docs/results.md) and are not derived.
+    The carrier has about 0.9 D / sqrt(ratio) dimensions. Of what it leaves, a third goes to knowledge units (as far as `known`
+    units exist), an eighth to the product, and the rest to identity units. A slot has about 3 sqrt(V) units, some ten pairs
+    for every word. Where every term has units of its own, r choices tell a word apart: the carrier is wider, and a slot has at
+    most 256 units. These numbers worked well among the few that were tried (docs/results.md) and are not derived.
 
     Parameters
     ----------
@@ -177,7 +171,7 @@ def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=Fals
     shared : bool
         One table for all slots; d' is then a power q^n.
     superposed : bool
-        Every term has units of its own, for an index (V, r, n).
+        Every term has units of its own: an index (V, r, n).
 
     Returns
     -------

@@ -99,7 +99,13 @@ def check_task(task):
 
 
 def gpt_run(task, out, say):
-    """The study of a main job with its teacher: that of the finished job if there is one, else trained here, in out/layers."""
+    """The study of a main job with its teacher: that of the finished job if there is one, else trained here, in out/layers.
+
+    Raises
+    ------
+    DataError
+        If the job's settings cannot be read, or its teacher is of another model or other words.
+    """
     folder = Path(task.job) / "phases"
     finished = not task.quick and (folder / "teacher.pt").is_file() and (folder / "teacher.json").is_file()
     settings = Job(seed=task.seed, **(QUICK_JOB | {"quick": True} if task.quick else {}))
@@ -248,7 +254,13 @@ def compare_layers(task, out, say=print):
 
 
 def combined(students, task, run):
-    """SEE on the embedding, alone and with the blocks at a total of 1/total_ratio of both; then with rounded leaves."""
+    """SEE on the embedding, alone and with the blocks at a total of 1/total_ratio of both; then with rounded leaves.
+
+    Raises
+    ------
+    DataError
+        If the total leaves no room for the blocks.
+    """
     rows, both = [], students.embedding_floats + students.block_floats
     for embedding, method in COMBINED:
         policy, (plan,) = run.plans[embedding, task.embedding_ratio]
