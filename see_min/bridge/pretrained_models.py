@@ -8,6 +8,7 @@ from torch import nn
 
 from see_min.bridge.encoder import BATCH
 from see_min.bridge.finetune import Task
+from see_min.bridge.measure import sacrebleu
 from see_min.bridge.swap import input_embedding
 from see_min.checks import DataError, check_at_least
 from see_min.sequences import padded_rows
@@ -229,9 +230,5 @@ class PretrainedTranslator(Pretrained):
 
     def bleu(self, pairs):
         """Corpus BLEU of the translations of (source, target) sentences, as sacrebleu computes it by default."""
-        try:
-            import sacrebleu
-        except ImportError:
-            raise DataError("sacrebleu: expected the package to be installed, got none: pip install sacrebleu") from None
         sources, targets = zip(*pairs)
-        return sacrebleu.corpus_bleu(self.translate(sources), [list(targets)]).score
+        return sacrebleu().corpus_bleu(self.translate(sources), [list(targets)]).score
