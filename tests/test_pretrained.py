@@ -389,6 +389,13 @@ def test_a_translation_is_the_greedy_one_of_each_sentence_alone(kind, changes):
         assert found == " ".join(WORDS[i - len(SPECIAL)] for i in target[0, 1:].tolist() if i >= len(SPECIAL))
 
 
+def test_a_translator_may_have_more_blocks_in_its_decoder_than_in_its_encoder():
+    model = PretrainedTranslator(translator(num_layers=1, num_decoder_layers=3), ending(), context=6)
+    source, target = torch.tensor([[5, 11, 3]]), torch.tensor([[0]])
+    assert [state.shape[1] for state in model.hidden_states(source, target)] == [3, 3, 1, 1]
+    assert len(model.translate(["bad beno"])) == 1
+
+
 def test_pairs_are_cut_to_the_context_with_their_ends():
     model = PretrainedTranslator(translator(), ending(), context=4)
     pairs = model.encode_pairs([("bad bado badani badul", "bad"), ("badek", "beno ben benani benul benek")])

@@ -217,13 +217,16 @@ class PretrainedTranslator(Pretrained):
     @torch.no_grad()
     def translate(self, sentences):
         """The likeliest next token, one after the other, for each sentence; in batches of similar length."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
         ids = [[*source, self.tokenizer.eos_token_id] for source, _ in self.encode_pairs([(text, "") for text in sentences])]
         order, out = sorted(range(len(ids)), key=lambda i: len(ids[i])), [None] * len(ids)
         for start in range(0, len(ids), BATCH):
             batch = order[start : start + BATCH]
             rows = torch.as_tensor(padded_rows([ids[i] for i in batch], self.pad), device=self.device)  # (b, s)
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # theirs has as many layers as the encoder
             found = self.model.generate(rows, attention_mask=(rows != self.pad).long(), max_new_tokens=self.context,
-                                        num_beams=1, do_sample=False)
+                                        num_beams=1, do_sample=False, past_key_values=cache)
             for i, text in zip(batch, self.tokenizer.batch_decode(found, skip_special_tokens=True)):
                 out[i] = text
         return out

@@ -7,6 +7,7 @@ as in the main job, and `morphemes`, the papers' form with morphemes alone.
 import time
 from dataclasses import dataclass
 
+from see_min.alignment import inherited, translation_table
 from see_min.bridge.finetune import Task
 from see_min.bridge.measure import sacrebleu, translation_score
 from see_min.bridge.study import Settings, Study
@@ -18,6 +19,7 @@ from see_min.sequences import encode, pair_batches, read_parallel, word_vocabula
 METHODS = ("see", "svd", "hashed", "shuffled", "morphemes")
 HELD_OUT = 20  # without --valid-parallel every 20th pair is kept for the evaluation
 PAD, BEGIN, END = 0, 1, 2  # of word_vocabulary's special words
+ALIGNED = "aligned"  # as the source's lexicon: the senses of a word's translations
 QUICK = {"vocabulary": 1500, "dimension": 64, "heads": 2, "teacher_steps": 300, "stage1_steps": 5, "stage2_steps": 25,
          "sweeps": 5}
 
@@ -61,18 +63,23 @@ class TranslationStudy(Study):
         """Pairs of sentences, the words of both languages, and what is known of them."""
         job, start = self.job, time.perf_counter()
         self.say(f"reading {' and '.join(map(str, job.parallel))}, counting words, splitting them into morphemes")
-        names = (job.lexicon if job.source_lexicon is None else job.source_lexicon), job.lexicon
-        lexicons = [self.lexicon(name) for name in names]
-        pairs = read_parallel(*job.parallel)
-        self.pairs, train = self._split(pairs)
-        self.embeddings, numbers = self._vocabularies(train, lexicons)
+        names = job.lexicon if job.source_lexicon in (None, ALIGNED) else job.source_lexicon, job.lexicon
+        lexicons = [self.lexicon(name) for name in dict.fromkeys(names)]
+        self.pairs, train = self._split(read_parallel(*job.parallel))
+        vocabularies, numbers = self._vocabularies(train)
         ids = [tuple(encode(text, number) for text, number in zip(pair, numbers)) for pair in train]
+        if job.source_lexicon == ALIGNED:
+            words = [words for words, _ in vocabularies.values()]
+            table, _ = translation_table(ids, [*map(len, words)])
+            lexicons.insert(0, inherited(words[0], table, words[1], lexicons[0]))
+        self.embeddings = [self.annotated(name, words, counts, lexicon, f"morphemes_{name}")
+                           for (name, (words, counts)), lexicon in zip(vocabularies.items(), (lexicons[0], lexicons[-1]))]
         self.train = [pair for pair in ids if max(map(len, pair)) < job.context]
         if not self.train:
             raise DataError(f"context: expected room for a sentence and its end, got {job.context}")
         self.say(f"pairs: {len(self.train):,} of {len(train):,} for training, {len(self.pairs):,} for validation "
                  f"({time.perf_counter() - start:.0f} s)")
-        for one, lexicon in zip(self.embeddings, lexicons[-len(self.embeddings) :]):
+        for one, lexicon in zip(self.embeddings, (lexicons[0], lexicons[-1])):
             covered = "{:.0%} of words, {:.0%} of tokens".format(*lexicon.coverage(one.words, one.counts))
             self.say(f"{one.name}: {len(one.words):,} words; the lexicon covers {covered}")
         return self.embeddings, repr((self.train, self.pairs)).encode()
@@ -86,20 +93,19 @@ class TranslationStudy(Study):
             raise DataError("parallel: expected at least 2 pairs, one of which is held out, got 1")
         return pairs[::HELD_OUT], train
 
-    def _vocabularies(self, train, lexicons):
-        """(Words of each embedding, number of each word in both languages)."""
+    def _vocabularies(self, train):
+        """({name of an embedding: (words, counts)}, number of each word in both languages)."""
         texts = [[pair[side] for pair in train] for side in (0, 1)]
-        if self.job.shared_vocabulary:
-            one, number = self._side("source_embedding", texts[0] + texts[1], lexicons[1])
-            return [one], [number] * 2
-        sides = [self._side(*parts) for parts in zip(self.task.embeddings, texts, lexicons)]
-        return [one for one, _ in sides], [number for _, number in sides]
+        texts = [texts[0] + texts[1]] if self.job.shared_vocabulary else texts
+        sides = {name: self._side(sentences) for name, sentences in zip(self.task.embeddings, texts)}
+        numbers = [{word: i for i, word in enumerate(words)} for words, _ in sides.values()]
+        return sides, [numbers[0], numbers[-1]]
 
-    def _side(self, name, sentences, lexicon):
-        """(Words, number of each word); beginnings and ends occur once a sentence."""
+    def _side(self, sentences):
+        """(words, counts); beginnings and ends occur once a sentence."""
         words, counts = word_vocabulary(sentences, self.job.least, self.job.vocabulary)
         counts[[BEGIN, END]] = len(sentences)
-        return self.annotated(name, words, counts, lexicon, f"morphemes_{name}"), {word: i for i, word in enumerate(words)}
+        return words, counts
 
     @property
     def of_teacher(self):

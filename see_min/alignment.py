@@ -1,0 +1,108 @@
+"""Translations of words from a parallel text (IBM model 1): a language without a lexicon inherits the senses of one that has it.
+
+    p(e_1 ... e_m | f_1 ... f_l)  =  const * prod_{j=1..m}  sum_{i=1..l}  t(e_j | f_i)
+
+Every word e_j of a sentence is a translation of one of the words f_i of the other, all of them equally likely beforehand. Which
+one is not observed, so t is fitted by expectation and maximisation: a word is divided among the f_i in proportion to t(e_j | f_i),
+and t(e | f) becomes the share of f's total that went to e. No round lowers the likelihood (docs/derivations.md).
+"""
+
+import numpy as np
+import scipy.sparse
+
+from see_min.checks import check_at_least, check_ids
+from see_min.lexicon import Lexicon
+
+ROUNDS = 5
+LEAST, MOST = 0.2, 2  # a translation has at least this probability; a compound may need two: rallyeauto, "rally" and "car"
+
+
+def translation_table(pairs, sizes, rounds=ROUNDS):
+    """t(e | f) of all words that meet in a pair of sentences.
+
+    Parameters
+    ----------
+    pairs : list of (source, target), each a list of int
+    sizes : (int, int)
+        F and E, the sizes of both vocabularies.
+    rounds : int
+
+    Returns
+    -------
+    (scipy.sparse.csr_array (F, E), list of float)
+        t, whose rows sum to 1 (to 0 for a word that does not occur), and before each round
+        sum_j log sum_i t(e_j | f_i) / l over all pairs; it never falls.
+
+    Raises
+    ------
+    DataError
+        If no pair has a word on both sides, `rounds` is below 1 or an id is outside its vocabulary.
+
+    Examples
+    --------
+    >>> table, _ = translation_table([([0, 1], [0, 1]), ([0, 2], [0, 2])], (3, 3), rounds=20)
+    >>> table.toarray().round(1)[0]            # 0 is what both pairs have in common
+    array([1., 0., 0.])
+
+    Source: Brown et al. 1993, model 1, without its empty word; its use here is ours.
+    """
+    check_at_least("rounds", rounds, 1)
+    pairs = [(source, target) for source, target in pairs if len(source) and len(target)]
+    check_at_least("pairs: number of pairs with words on both sides", len(pairs), 1)
+    for side, name in enumerate(("source ids", "target ids")):
+        check_ids(name, np.concatenate([pair[side] for pair in pairs]), sizes[side])
+    # one entry for every word of the source beside every word of the target: N of them
+    f = np.concatenate([np.repeat(source, len(target)) for source, target in pairs])  # (N,)
+    e = np.concatenate([np.tile(target, len(source)) for source, target in pairs])  # (N,)
+    starts = np.cumsum([0, *(len(target) for _, target in pairs)])
+    token = np.concatenate([np.tile(np.arange(start, start + len(target)), len(source))
+                            for start, (source, target) in zip(starts, pairs)])  # (N,): which e_j of the whole text
+    lengths = np.repeat([len(source) for source, _ in pairs], [len(target) for _, target in pairs])  # (tokens,)
+    meeting, entry = np.unique(f * sizes[1] + e, return_inverse=True)  # (M,) words that meet, (N,)
+    f, e = np.divmod(meeting, sizes[1])  # (M,)
+    t, history = np.full(len(meeting), 1 / sizes[1]), []
+    for _ in range(rounds):
+        share = t[entry]  # (N,)
+        likelihood = np.bincount(token, share)  # (tokens,): sum_i t(e_j | f_i)
+        history.append(float(np.log(likelihood / lengths).sum()))
+        went = np.bincount(entry, share / likelihood[token])  # (M,)
+        t = went / np.bincount(f, went)[f]
+    return scipy.sparse.csr_array((t, (f, e)), shape=sizes), history
+
+
+def inherited(words, table, targets, lexicon, least=LEAST, most=MOST):
+    """A lexicon of `words` whose senses are those of their likely translations.
+
+    Parameters
+    ----------
+    words, targets : list of str
+        Of the rows and the columns of `table`.
+    table : sparse array (F, E)
+        t(e | f).
+    lexicon : Lexicon
+        Of the targets' language.
+    least : float
+        What a translation's probability must be.
+    most : int
+        How many translations of a word may have a say, the most probable first.
+
+    Returns
+    -------
+    Lexicon of the words with a translation that has a sense
+
+    Examples
+    --------
+    >>> table = scipy.sparse.csr_array([[0.9, 0.1], [0.5, 0.5]])
+    >>> inherited(["hund", "xy"], table, ["dog", "the"], Lexicon.of({"dog": [("animal",)]})).senses("xy")
+    (('animal',),)
+
+    Source: ours.
+    """
+    entries, table = {}, scipy.sparse.csr_array(table)
+    for row, word in enumerate(words):
+        part = slice(table.indptr[row], table.indptr[row + 1])
+        likely = sorted(zip(-table.data[part], table.indices[part]))[:most]
+        senses = [sense for share, column in likely if -share >= least for sense in lexicon.meanings(targets[column])]
+        if senses:
+            entries[word] = tuple(dict.fromkeys(senses))
+    return Lexicon(entries)
