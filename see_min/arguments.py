@@ -61,7 +61,8 @@ def _compress_parser(commands):
     method = job.add_argument_group("method")
     method.add_argument("--ratios", type=number, nargs="+", metavar="R", help="dense floats / kept floats (default: 10 40)")
     method.add_argument("--order", type=int, metavar="N", help="factors of a product in the default form (default: 2)")
-    method.add_argument("--policy", metavar="NAME", help="additive (default), superposed (default with PATH), amplitudes, "
+    method.add_argument("--policy", metavar="NAME", help="additive (default), superposed (default of a translation "
+                        "and with PATH), amplitudes, "
                         "shared, backoff, undealt, morphemes, mixed, senses or terms")
     method.add_argument("--paper-order", type=int, metavar="N", help="factors in the papers' form (default: 3)")
     method.add_argument("--paper-policy", metavar="NAME", help="slots of the papers' form (default: senses)")
@@ -93,7 +94,9 @@ def _translation_arguments(job):
     pairs.add_argument("--valid-parallel", nargs=2, metavar=("SOURCE", "TARGET"), help="what BLEU is measured on (default: every "
                        "20th pair, held out)")
     pairs.add_argument("--least", type=int, metavar="N", help="occurrences a word must have (default: 2)")
-    pairs.add_argument("--source-lexicon", metavar="NAME", help="lexicon of the source's language, or none (default: --lexicon)")
+    pairs.add_argument("--source-lexicon", metavar="NAME",
+                       help="lexicon of the source's language, none, or aligned: the senses of a word's translations, which the "
+                            "pairs tell (default: --lexicon)")
     pairs.add_argument("--shared-vocabulary", action="store_true", default=None, help="one embedding for both languages")
 
 

@@ -96,6 +96,7 @@ class Study:
     methods = ()  # that run when nothing is said
     task = Task()  # what the stages have to know of the model
     of_teacher, of_stage1, of_stage2 = {}, {}, {}  # further arguments of pretrain, stage1 and stage2
+    of_dense = {}  # those of stage2 that are others where the dense model is trained on
 
     def __init__(self, job, out, resume=False, say=print):
         self.job, self.out, self.say = job, Path(out), say
@@ -214,7 +215,8 @@ class Study:
 
         def train_on():
             model = copy.deepcopy(self.teacher)
-            result = stage2(model, self.teacher, self.fine, len(self.fine), task=self.task, label="dense", **self.of_stage2)
+            result = stage2(model, self.teacher, self.fine, len(self.fine), task=self.task, label="dense",
+                            **(self.of_stage2 | self.of_dense))
             return [self.row(model, "dense", 1, "stage2", result["seconds"])]
 
         rows += self.phase("dense", train_on)

@@ -1,7 +1,8 @@
 """The job on translation: a small translator is trained on a parallel text, and the embeddings of both languages are compressed.
 
 At each ratio, of the floats of both embeddings, five students start from the same teacher: `see`, `svd`, `hashed` and `shuffled`
-as in the main job, and `morphemes`, the papers' form with morphemes alone.
+as in the main job, and `morphemes`, the papers' form with morphemes alone. A source language without a lexicon of its own may
+inherit the senses of the target's words (`see_min.alignment`).
 """
 
 import time
@@ -29,6 +30,7 @@ class TranslationJob(Settings):
     """What the job on translation does."""
 
     task: str = "translation"
+    policy: str = "superposed"
     vocabulary: int = 8000
     least: int = 2
     blocks: int = 2
@@ -49,6 +51,7 @@ class TranslationStudy(Study):
 
     metric, methods = "BLEU", METHODS
     task = Task(TinyTranslator.embeddings, PAD)
+    of_stage2, of_dense = {"rate": 1e-4, "leaves": 12.0}, {"leaves": 1.0}  # a short schedule at a high rate hurts what is trained
 
     @staticmethod
     def check(job):
