@@ -2,9 +2,10 @@
 
     p(e_1 ... e_m | f_1 ... f_l)  =  const * prod_{j=1..m}  sum_{i=1..l}  t(e_j | f_i)
 
-Every word e_j of a sentence is a translation of one of the words f_i of the other, all of them equally likely beforehand. Which
-one is not observed, so t is fitted by expectation and maximisation: a word is divided among the f_i in proportion to t(e_j | f_i),
-and t(e | f) becomes the share of f's total that went to e. No round lowers the likelihood (docs/derivations.md).
+Every word e_j of a sentence is a translation of one of the words f_i of the other, all of them equally likely beforehand.
+Which one is not observed, so t is fitted by expectation and maximisation: a word is divided among the f_i in proportion to
+t(e_j | f_i), and t(e | f) becomes the share of f's total that went to e. No round lowers the likelihood
+(docs/derivations.md).
 """
 
 import numpy as np

@@ -185,6 +185,18 @@ def test_the_lexicon_of_the_source_is_its_own(files, tmp_path):
     assert senses(source) >= 1
 
 
+def test_an_aligned_source_has_the_senses_of_its_translations(files, tmp_path):
+    """A word of these texts and its translation are each other's reverse."""
+    source, target = TranslationStudy(job(files, source_lexicon="aligned"), tmp_path, **QUIET).embeddings
+    senses = [dict(zip(side.words, (note.senses for note in side.annotations))) for side in (source, target)]
+    stems = [stem for stem in STEMS if stem in senses[0] and stem[::-1] in senses[1]]
+    right = sum(senses[1][stem[::-1]][0] in senses[0][stem] for stem in stems)
+    by_chance = sum(senses[1][stem[::-1]][0] in senses[0][other] for stem, other in zip(stems, stems[1:]))
+    assert len(stems) > 30 and right > 0.9 * len(stems) and by_chance < 0.5 * len(stems)  # there are five meanings
+    none, _ = TranslationStudy(job(files), tmp_path / "none", **QUIET).embeddings
+    assert source.words == none.words and [a.morphemes for a in source.annotations] == [a.morphemes for a in none.annotations]
+
+
 def test_beginnings_and_ends_are_counted_once_a_sentence(files, tmp_path):
     for words in TranslationStudy(job(files), tmp_path, **QUIET).embeddings:
         assert words.words[:4] == ["<pad>", "<s>", "</s>", "<unk>"] and words.counts[:3].tolist() == [0, 500, 500]

@@ -1,0 +1,105 @@
+"""Translations of words: expectation and maximisation against sums over all ways to align, and the senses that are inherited."""
+
+from itertools import product
+from math import log
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from see_min.alignment import inherited, translation_table
+from see_min.checks import DataError
+from see_min.lexicon import Lexicon, Sense
+
+SIZES = 6, 5
+HOUSE = [([0, 1], [0, 1]), ([0, 2], [0, 2]), ([3, 2], [3, 2])]  # das haus, das buch, ein buch: the house, the book, a book
+
+
+def some_pairs(number=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return [tuple(rng.integers(0, size, rng.integers(1, 5)).tolist() for size in SIZES) for _ in range(number)]
+
+
+def enumerated(pairs, t):
+    """log of the sum, over every way to let each e_j come from one f_i, of its probability."""
+    total = 0.0
+    for source, target in pairs:
+        ways = product(range(len(source)), repeat=len(target))
+        total += log(sum(np.prod([t[source[i], e] / len(source) for i, e in zip(way, target)]) for way in ways))
+    return total
+
+
+def one_round(pairs, t):
+    """A round word by word, in two loops."""
+    went = np.zeros_like(t)
+    for source, target in pairs:
+        for e in target:
+            whole = sum(t[f, e] for f in source)
+            for f in source:
+                went[f, e] += t[f, e] / whole
+    sums = went.sum(1, keepdims=True)
+    return np.divide(went, sums, out=np.zeros_like(went), where=sums > 0)
+
+
+def test_no_round_lowers_the_likelihood_which_sums_over_all_ways_to_align():
+    """D82: the likelihood, summed over all ways to align, never falls."""
+    pairs = some_pairs()
+    _, history = translation_table(pairs, SIZES, rounds=9)
+    t = np.full(SIZES, 1 / SIZES[1])
+    for value in history:
+        assert value == pytest.approx(enumerated(pairs, t), rel=1e-9)
+        t = one_round(pairs, t)
+    assert all(later >= earlier - 1e-9 for earlier, later in zip(history, history[1:])) and history[-1] > history[0] + 1
+
+
+def test_likelihood_falls_where_shares_are_swapped():
+    """Control: what is not a round of the algorithm can lower it."""
+    pairs = some_pairs()
+    t = translation_table(pairs, SIZES)[0].toarray()
+    assert enumerated(pairs, t[::-1] + 1e-9) < enumerated(pairs, t + 1e-9) - 1
+
+
+def test_the_table_is_that_of_loops_and_its_rows_sum_to_one():
+    pairs = some_pairs(seed=1)
+    found, _ = translation_table(pairs, (SIZES[0] + 1, SIZES[1]), rounds=4)
+    t = np.full(SIZES, 1 / SIZES[1])
+    for _ in range(4):
+        t = one_round(pairs, t)
+    np.testing.assert_allclose(found.toarray()[:-1], t, atol=1e-12)
+    np.testing.assert_allclose(found.sum(1), [1.0] * SIZES[0] + [0.0], atol=1e-12)  # the last word does not occur
+
+
+def test_words_that_sentences_share_are_told_apart():
+    table = translation_table(HOUSE, (4, 4), rounds=60)[0].toarray()
+    assert table.argmax(1).tolist() == [0, 1, 2, 3] and table.max(1).min() > 0.9
+    assert translation_table(HOUSE, (4, 4), rounds=1)[0].toarray().max() == 0.5  # one round only counts who meets whom
+
+
+@pytest.mark.parametrize("pairs, sizes, rounds, text", [
+    ([], SIZES, 5, "pairs: number of pairs with words on both sides: expected at least 1, got 0"),
+    ([([], [1]), ([1], [])], SIZES, 5, "pairs: number of pairs with words on both sides: expected at least 1, got 0"),
+    ([([9], [1])], SIZES, 5, "source ids: expected whole numbers from 0 to 5, got 9"),
+    ([([1], [-1])], SIZES, 5, "target ids: expected whole numbers from 0 to 4, got -1"),
+    ([([1], [1])], SIZES, 0, "rounds: expected at least 1, got 0"),
+], ids=["none", "one side", "source", "target", "rounds"])
+def test_bad_pairs(pairs, sizes, rounds, text):
+    with pytest.raises(DataError) as error:
+        translation_table(pairs, sizes, rounds)
+    assert str(error.value) == text
+
+
+def test_a_word_inherits_the_senses_of_its_likely_translations_the_likeliest_first():
+    table = scipy.sparse.csr_array([[0.3, 0.6, 0.1, 0.0], [0.0, 0.15, 0.85, 0.0], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 1.0]])
+    lexicon = Lexicon.of({"car": [("vehicle",)], "rally": [("fact", "compete"), ("vehicle",)], "race": [("compete",)]})
+    found = inherited(["rallyeauto", "rennen", "drei", "der"], table, ["car", "rally", "race", "the"], lexicon)
+    assert list(found.entries) == ["rallyeauto", "rennen", "drei"]  # no translation of "der" has a sense
+    assert found.senses("rallyeauto") == (("fact", "compete"), ("vehicle",))  # each sense once
+    assert found.senses("rennen") == (("compete",),)  # 0.15 is too little
+    assert found.senses("drei") == (("vehicle",), ("fact", "compete"))  # two translations at most
+    assert len(inherited(["drei"], table[[2]], ["car", "rally", "race", "the"], lexicon, most=3).senses("drei")) == 3
+
+
+def test_a_sense_keeps_what_is_said_of_it():
+    sense = Sense(("human", "cook"), ("", "agent"), "noun", "{human:...}", "7")
+    found = inherited(["koch"], scipy.sparse.csr_array([[1.0]]), ["cook"], Lexicon({"cook": (sense,)}))
+    assert found.meanings("koch") == (sense,)
