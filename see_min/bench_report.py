@@ -10,6 +10,7 @@ TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidde
 SHARES = {"lookup": "peak / rows and their gradients", "head": "E and its gradient / peak"}
 COLOURS = {"dense": ("#000000", "*", "--"), "low-rank": STYLES["svd"], "see": STYLES["see"],
            "see-paper, order 2": STYLES["see-paper"], "see-paper, order 3": STYLES["hashed"],
+           "superposed": STYLES["shuffled"], "see, rows kept": (STYLES["see"][0], "s", "-"),
            "MorphTE's whole matrix": OTHER_STYLES[3], "word2ket": OTHER_STYLES[0], "tensorly-torch": OTHER_STYLES[1]}
 AXES = {"vocabulary": "V", "dimension": "D", "order": "order n", "rank": "rank r"}
 BOTH = "forward+backward"
@@ -53,13 +54,14 @@ def _call_table(part, lines):
     dense = lines["dense"]["forward"]["floats"]
     text = [cells(["method", "floats", "forward", BOTH, f"peak of {BOTH}, MB", SHARES[part]]), cells(["---"] + ["---:"] * 5)]
     for method, calls in lines.items():
-        row = calls[BOTH]
-        if row["note"]:
-            text.append(cells([method, row["note"], *["–"] * 4]))
+        forward, row = calls["forward"], calls.get(BOTH)
+        last = row or forward
+        if last["note"]:
+            text.append(cells([method, last["note"], *["–"] * 4]))
             continue
-        peak = row["peak_bytes"] / 1e6
-        share = "–" if row["peak_share"] is None else f"{row['peak_share']:.2f}"
-        text.append(cells([method, f"1/{dense / row['floats']:.1f}", _time(calls["forward"]), _time(row), f"{peak:,.2f}", share]))
+        peak = f"{last['peak_bytes'] / 1e6:,.2f}" + ("" if row else " (forward)")
+        share = "–" if last["peak_share"] is None else f"{last['peak_share']:.2f}"
+        text.append(cells([method, f"1/{dense / last['floats']:.1f}", _time(forward), _time(row) if row else "–", peak, share]))
     return text
 
 
@@ -126,7 +128,7 @@ def _ratio_panel(axis, rows, call):
     found = groups([row for row in rows if row["call"] == call])
     places = [f"{part} {size:,}\nD = {dimension}" for part, dimension, size in found]
     for method, (colour, marker, _) in COLOURS.items():
-        points = [(x, lines[method][call]["ratio"]) for x, lines in enumerate(found.values()) if method in lines]
+        points = [(x, lines[method][call]["ratio"]) for x, lines in enumerate(found.values()) if call in lines.get(method, {})]
         points = [(x, ratio) for x, ratio in points if ratio is not None]
         if points:
             axis.plot(*zip(*points), color=colour, marker=marker, ls="none", ms=9, mec="white", mew=0.8, label=method)

@@ -28,6 +28,7 @@ from see_min.bridge.bench import (  # noqa: E402
     with_ratio,
 )
 from see_min.bridge.bench_forms import (  # noqa: E402
+    KEPT,
     METHODS,
     PEERS,
     QUICK,
@@ -267,7 +268,7 @@ def test_an_installed_peer_has_rows_of_the_width_and_at_most_the_budget(package,
 def test_there_is_a_row_for_every_part_call_and_method(report):
     found = [(row["part"], row["call"], row["method"]) for row in report["rows"]]
     expected = [("lookup", call, method) for call in CALLS for method in (*METHODS, WHOLE, *PEERS)]
-    expected += [("head", call, method) for call in CALLS for method in METHODS]
+    expected += [("head", call, method) for call in CALLS for method in (*METHODS, KEPT)[: -1 if call != "forward" else None]]
     expected += [("fit", "one SVD", "low-rank"), ("fit", "sweep", "see"), ("fit", "sweep", "see-paper, order 3")]
     assert found == expected
     for part in ("lookup", "head"):
@@ -282,6 +283,19 @@ def test_shares_of_memory_are_of_the_batch_in_a_lookup_and_of_the_matrix_in_a_he
     look, head = both["lookup", "see"], both["head", "see"]
     assert look["peak_share"] == look["peak_bytes"] / (2 * 16 * 32 * 4)
     assert head["peak_share"] == 2 * 600 * 32 * 4 / head["peak_bytes"]
+
+
+def test_kept_rows_are_the_scores_of_the_form_and_their_bytes_are_counted(report):
+    words, annotations = made_up_words(TINY.rows, 0)
+    found = modules(TINY, 32, words, annotations)
+    form, kept, h = found["see"], found[KEPT], torch.randn(3, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(kept.scores(h), form.scores(h))
+        kept.rows.zero_()
+        assert not kept.scores(h).any() and form.scores(h).any() and form.kept is None  # it reads them; the form does not
+    row = next(row for row in report["rows"] if row["method"] == KEPT)
+    assert row["peak_bytes"] >= 4 * 600 * plans(TINY, 32, annotations)["see"].inner == kept.held_bytes
+    assert row["floats"] == next(row["floats"] for row in report["rows"] if row["method"] == "see")
 
 
 def test_growth_formulas_are_those_of_the_plan_and_relative_to_the_first_point_of_an_axis(report):

@@ -14,7 +14,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from see_min.bridge import GPTConfig, SememeEmbedding, TiedHead, TinyGPT, load_checkpoint, save_checkpoint, swap_embedding
+from see_min.bridge import (
+    GPTConfig,
+    SememeEmbedding,
+    TiedHead,
+    TinyGPT,
+    kept_rows,
+    load_checkpoint,
+    save_checkpoint,
+    swap_embedding,
+)
 from see_min.bridge.checkpoint import FORMAT
 from see_min.checks import DataError, ShapeError
 from see_min.encoding import SememeEncoding
@@ -124,6 +133,36 @@ def test_scores_in_blocks_have_the_values_and_gradients_of_one_block(block, per_
         results.append([scores.detach(), quiet, h.grad, *(p.grad for p in module.parameters())])
     for ours, whole in zip(*results):
         torch.testing.assert_close(ours, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("parts", PARTS, ids="+".join)
+@pytest.mark.parametrize("per_term", [False, True])
+def test_kept_rows_give_the_same_rows_and_scores_and_are_made_once(per_term, parts, monkeypatch):
+    module = SememeEmbedding(encoding(2, per_term, parts), torch.float64, padding_idx=2, padding=0.0)
+    h = torch.as_tensor(np.random.default_rng(4).standard_normal((2, 3, module.embedding_dim)))
+    ids = torch.tensor([[3, 2], [0, 3]])
+    with torch.no_grad():
+        before = module(ids), module.scores(h)
+        with kept_rows(nn.Sequential(module)):
+            monkeypatch.setattr(module, "leaves", None)  # whoever gathers leaves now fails
+            after = module(ids), module.scores(h)
+            assert len(module.kept) == V
+        monkeypatch.undo()
+    for one, other in zip(before, after):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert module.kept is None and not any("kept" in name for name in module.state_dict())
+
+
+def test_kept_rows_are_not_used_where_gradients_are_recorded_and_are_gone_after_an_error():
+    module, ids = SememeEmbedding(encoding(2), torch.float64), torch.tensor([1])
+    h = torch.ones(1, module.embedding_dim, dtype=torch.float64)
+    with pytest.raises(ZeroDivisionError), kept_rows(module):
+        module.kept.zero_()
+        assert module(ids).detach().any() and module.scores(h).detach().any()
+        with torch.no_grad():
+            assert not module(ids).any() and not module.scores(h).any()
+        raise ZeroDivisionError
+    assert module.kept is None
 
 
 # ------------------------------------------------------------------ gradients

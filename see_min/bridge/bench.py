@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from see_min.bridge.bench_forms import (
+    KEPT,
     METHODS,
     PEERS,
     QUICK,
@@ -164,20 +165,35 @@ def part_rows(task, part, size, dimension, found, device, clock=time.perf_counte
     matrices = 2 * 4 * dimension * (size if part == "lookup" else task.rows)  # bytes
     rows = []
     for call in CALLS:
+        own = {name: module for name, module in found.items() if is_measured(part, call, name)}
         works = {name: Work(module, module if part == "lookup" else module.scores, x, gradient if call != "forward" else None)
-                 for name, module in found.items() if isinstance(module, nn.Module) and (part == "lookup" or name in METHODS)}
+                 for name, module in own.items() if isinstance(module, nn.Module)}
         numbers, group = measured(works, task.repeats, device, clock), []
-        for name, module in found.items():
-            if part == "lookup" or name in METHODS:
-                empty = {"ms": None, "low": None, "high": None, "repeats": 0, "peak_bytes": None, "warm_up_ms": None}
-                row = {"part": part, "call": call, "method": name, "dimension": dimension, "size": size, "floats": None}
-                row |= empty | {"note": None}
-                row |= {"note": module} if isinstance(module, str) else {"floats": floats(module)} | numbers[name]
-                peak = row["peak_bytes"]
-                row["peak_share"] = None if not peak else peak / matrices if part == "lookup" else matrices / peak
-                group.append(row)
+        for name, module in own.items():
+            empty = {"ms": None, "low": None, "high": None, "repeats": 0, "peak_bytes": None, "warm_up_ms": None}
+            row = {"part": part, "call": call, "method": name, "dimension": dimension, "size": size, "floats": None}
+            row |= empty | {"note": None}
+            row |= {"note": module} if isinstance(module, str) else {"floats": floats(module)} | numbers[name]
+            if row["peak_bytes"] is not None:
+                row["peak_bytes"] += getattr(module, "held_bytes", 0)
+            peak = row["peak_bytes"]
+            row["peak_share"] = None if not peak else peak / matrices if part == "lookup" else matrices / peak
+            group.append(row)
         rows += with_ratio(group)
     return rows
+
+
+def is_measured(part, call, method):
+    """Whether a method has numbers in a part: peers and the whole matrix in look-ups, kept rows in heads without gradients.
+
+    Examples
+    --------
+    >>> is_measured("head", "forward", "word2ket"), is_measured("lookup", "forward", "word2ket")
+    (False, True)
+    """
+    if method == KEPT:
+        return part == "head" and call == "forward"
+    return part == "lookup" or method in METHODS
 
 
 def fit_rows(task, dimension, words, annotations, clock=time.perf_counter):
@@ -189,7 +205,7 @@ def fit_rows(task, dimension, words, annotations, clock=time.perf_counter):
     matrix, weights = rng.standard_normal((V, dimension)), frequency_weights(1e6 / np.arange(1, V + 1))
     starts, seconds = {}, {name: [] for name in FITTED}
     for name in FITTED[1:]:
-        units = units_of(own[name], words, annotations)
+        units = units_of(name, own[name], words, annotations)
         P = carrier(matrix, weights, own[name].inner) if own[name].carrier else None
         starts[name] = random_encoding(units, own[name], task.seed, P), units
     rank = low_rank(V, dimension, task.ratio)

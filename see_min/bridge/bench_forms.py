@@ -15,8 +15,8 @@ from see_min.entangle import kron_rows
 from see_min.fit import random_encoding
 from see_min.units import Annotation, assign, shared_units
 
-METHODS = ("dense", "low-rank", "see", "see-paper, order 2", "see-paper, order 3")
-WHOLE = "MorphTE's whole matrix"
+METHODS = ("dense", "low-rank", "see", "superposed", "see-paper, order 2", "see-paper, order 3")
+WHOLE, KEPT = "MorphTE's whole matrix", "see, rows kept"  # of look-ups alone, and of heads without gradients alone
 PEERS = {"word2ket": "word2ket 'gpytorch<=1.8.1'", "tensorly-torch": "tensorly tensorly-torch"}  # and what pip is given
 
 
@@ -98,6 +98,28 @@ class WholeMatrix(nn.Module):
         return F.embedding(ids, kron_rows(self.form.leaves(everything)).sum(1))  # (V, r, D), then (V, D), then (W, D)
 
 
+class KeptRows(nn.Module):
+    """The head of a form within `see_min.bridge.layers.kept_rows`: its rows before the carrier were made beforehand."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+        with torch.no_grad():
+            self.register_buffer("rows", form.inner_rows(torch.arange(form.num_embeddings)))  # (V, d')
+
+    @property
+    def held_bytes(self):
+        """What is held besides parameters while nothing is computed."""
+        return self.rows.nbytes
+
+    def scores(self, h):
+        self.form.kept = self.rows
+        try:
+            return self.form.scores(h)  # (N, V)
+        finally:
+            self.form.kept = None
+
+
 def made_up_words(count, seed, sememes=2000, morphemes=5000):
     """Words with three sememes and one morpheme each, drawn with probability 1 / rank.
 
@@ -119,15 +141,16 @@ def made_up_words(count, seed, sememes=2000, morphemes=5000):
 
 
 def plans(task, dimension, annotations):
-    """The plan of every form of SEE at this size: {method: Plan}; the default knows as many units as the words share."""
+    """The plan of every form of SEE at this size: {method: Plan}; forms with a bag know as many units as the words share."""
     size = task.rows, dimension, task.ratio
-    return {"see": plan_general(*size, 2, len(shared_units(annotations))),
+    known = len(shared_units(annotations))
+    return {"see": plan_general(*size, 2, known), "superposed": plan_general(*size, 2, known, superposed=True),
             "see-paper, order 2": plan_product(*size, 2), "see-paper, order 3": plan_product(*size, 3)}
 
 
-def units_of(plan, words, annotations):
-    """Knowledge and identity units for the default form; hashed back-off units in a plain index (V, n) for the papers'."""
-    return assign(words, annotations, plan, "additive" if plan.bag else "backoff")
+def units_of(method, plan, words, annotations):
+    """Knowledge and identity units for forms with a bag; hashed back-off units in a plain index (V, n) for the papers'."""
+    return assign(words, annotations, plan, method if method == "superposed" else "additive" if plan.bag else "backoff")
 
 
 def modules(task, dimension, words, annotations):
@@ -137,8 +160,8 @@ def modules(task, dimension, words, annotations):
     out = {"dense": Dense(V, dimension), "low-rank": LowRank(V, dimension, low_rank(V, dimension, task.ratio))}
     for method, plan in plans(task, dimension, annotations).items():
         P = rng.standard_normal((plan.inner, dimension)) / sqrt(dimension) if plan.carrier else None
-        out[method] = SememeEmbedding(random_encoding(units_of(plan, words, annotations), plan, task.seed, P))
-    out[WHOLE] = WholeMatrix(out["see-paper, order 3"])
+        out[method] = SememeEmbedding(random_encoding(units_of(method, plan, words, annotations), plan, task.seed, P))
+    out[WHOLE], out[KEPT] = WholeMatrix(out["see-paper, order 3"]), KeptRows(out["see"])
     budget = V * dimension / task.ratio
     out["word2ket"] = peer("word2ket", word2ket, V, dimension, budget)
     out["tensorly-torch"] = peer("tensorly-torch", tensorly_torch, V, dimension, budget)
@@ -200,7 +223,7 @@ def growth_plan(**at):
 def growth_form(plan, seed):
     """The module of a plan of `growth`: words of which nothing is known."""
     words, none = [f"w{i}" for i in range(plan.vocabulary)], [Annotation()] * plan.vocabulary
-    return SememeEmbedding(random_encoding(units_of(plan, words, none), plan, seed))
+    return SememeEmbedding(random_encoding(units_of("see-paper", plan, words, none), plan, seed))
 
 
 def growth_flops(plan, states):

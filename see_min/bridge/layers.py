@@ -2,10 +2,12 @@
 
 A look-up gathers the leaves of its ids and contracts them; gradients are added to the gathered leaves' tables alone. A head makes
 the rows of a block of words at a time, in both directions, so that the (V, D) matrix and its gradient are never held; at most
-it keeps rows before the carrier, (V, d'), where they are small.
+it keeps rows before the carrier, (V, d'), where they are small. A model that only reads, token after token, may keep these rows
+from one call to the next: `kept_rows`.
 """
 
 import math
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -56,6 +58,7 @@ class SememeEmbedding(nn.Module):
         floats = encoding.inner + sum(table[0].size for table in encoding.tables)  # d' + r (q_1 + .. + q_n) a word
         self.block = block or max(256, BLOCK_FLOATS // floats)
         self.padding_idx, self.padding, self.scale = padding_idx, padding, scale
+        self.kept = None  # rows (V, d') of all words, within `kept_rows`
 
     @property
     def num_embeddings(self):
@@ -101,7 +104,12 @@ class SememeEmbedding(nn.Module):
         return nn.functional.embedding_bag(units.clamp(min=0), self.bag_vectors, mode="sum", per_sample_weights=present)
 
     def inner_rows(self, ids):
-        """Rows before the carrier, (W, d')."""
+        """Rows before the carrier, (W, d'), taken from those that are kept or made."""
+        if self.kept is not None and not torch.is_grad_enabled():
+            return self.kept.index_select(0, ids)
+        return self._made_rows(ids)
+
+    def _made_rows(self, ids):
         rows = entangled_rows(self.leaves(ids), None if self.amplitudes is None else self.amplitudes[ids])  # (W, d')
         bag = self._bag_rows(ids)
         return rows if bag is None else rows + bag
@@ -130,12 +138,19 @@ class SememeEmbedding(nn.Module):
         flat = h.reshape(-1, h.shape[-1])  # (N, d')
         if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:  # a product with out= does not cast by itself
             flat = flat.to(torch.get_autocast_dtype(h.device.type))
-        parts = {name: p for name, p in self.named_parameters() if name != "carrier"}
-        keep = flat.requires_grad and KEEP * flat.shape[1] <= self.embedding_dim
-        scores = BlockScores.apply(self, keep, list(parts), flat, *parts.values())  # (N, V)
+        if self.kept is None or torch.is_grad_enabled():
+            scores = self._block_scores(flat)  # (N, V)
+        else:
+            scores = flat @ self.kept.to(flat.dtype).T  # (N, V)
         if self.padding == 0.0 and self.padding_idx is not None:
             scores = scores.index_fill(1, torch.tensor([self.padding_idx], device=h.device), 0.0)  # as h times a row of zeros
         return scores.view(*h.shape[:-1], self.num_embeddings)
+
+    def _block_scores(self, flat):
+        """flat @ rows.T in blocks of words: (N, V)."""
+        parts = {name: p for name, p in self.named_parameters() if name != "carrier"}
+        keep = flat.requires_grad and KEEP * flat.shape[1] <= self.embedding_dim
+        return BlockScores.apply(self, keep, list(parts), flat, *parts.values())
 
     def _blocks(self):
         return torch.arange(self.num_embeddings, device=self.index.device).split(self.block)
@@ -155,6 +170,35 @@ class SememeEmbedding(nn.Module):
                               None if self.bag is None else self.bag.cpu().long().numpy(), array(self.bag_vectors))
 
 
+@contextmanager
+def kept_rows(model):
+    """Within this, every SememeEmbedding of a model makes its rows before the carrier once, (V, d'), to read without gradients.
+
+    A head then costs one product with rows of d' numbers, and a token at a time no longer makes all rows at every token.
+    Parameters must not change meanwhile; where gradients are recorded, nothing is kept.
+
+    Examples
+    --------
+    >>> from see_min.encoding import SememeEncoding
+    >>> leaves, index = torch.ones(3, 1, 2).numpy(), torch.tensor([[0], [1], [2], [1]]).numpy()
+    >>> embedding = SememeEmbedding(SememeEncoding([leaves], index))
+    >>> with torch.no_grad(), kept_rows(embedding):
+    ...     embedding.scores(torch.ones(1, 2))
+    tensor([[2., 2., 2., 2.]])
+
+    Source: ours.
+    """
+    own = [module for module in model.modules() if isinstance(module, SememeEmbedding)]
+    try:
+        with torch.no_grad():
+            for module in own:
+                module.kept = module.inner_rows(torch.arange(module.num_embeddings, device=module.index.device))  # (V, d')
+        yield
+    finally:
+        for module in own:
+            module.kept = None
+
+
 class BlockScores(torch.autograd.Function):
     """h @ rows.T for the rows of all words before the carrier, made in blocks; kept, or made again in the backward pass.
 
@@ -171,7 +215,7 @@ class BlockScores(torch.autograd.Function):
         scores = h.new_empty(len(h), V)  # (N, V)
         kept = h.new_empty(V, h.shape[1]) if keep else None  # (V, d')
         for ids, out in zip(embedding._blocks(), scores.split(block, 1)):
-            rows = embedding.inner_rows(ids).to(h.dtype)  # (W, d')
+            rows = embedding._made_rows(ids).to(h.dtype)  # (W, d'); gradients are never recorded here
             torch.mm(h, rows.T, out=out)  # (N, W)
             if keep:
                 kept[ids[0] : ids[-1] + 1] = rows

@@ -7,6 +7,7 @@ import torch
 
 from see_min.bridge.checkpoint import load_checkpoint
 from see_min.bridge.finetune import masked_accuracy, perplexity
+from see_min.bridge.layers import kept_rows
 from see_min.bridge.models import TinyBERT, TinyGPT
 from see_min.bridge.training import pick_device
 from see_min.bridge.translator import TinyTranslator
@@ -85,13 +86,14 @@ def translations(model, sentences, words):
     device = next(model.parameters()).device
     ids = [[*encode(sentence, numbers)[: config.context - 1], config.end] for sentence in sentences]
     order, found = sorted(range(len(ids)), key=lambda i: len(ids[i])), [None] * len(ids)
-    for first in range(0, len(order), SENTENCES):
-        rows = order[first : first + SENTENCES]
-        source = torch.from_numpy(padded_rows([ids[row] for row in rows], config.pad)).to(device)  # (b, s)
-        longest = min(config.context, 2 * source.shape[1] + 10)
-        for row, answer in zip(rows, model.translate(source, longest).tolist()):
-            length = answer.index(config.end) if config.end in answer else len(answer)
-            found[row] = [words[1][number] for number in answer[:length]]
+    with kept_rows(model):
+        for first in range(0, len(order), SENTENCES):
+            rows = order[first : first + SENTENCES]
+            source = torch.from_numpy(padded_rows([ids[row] for row in rows], config.pad)).to(device)  # (b, s)
+            longest = min(config.context, 2 * source.shape[1] + 10)
+            for row, answer in zip(rows, model.translate(source, longest).tolist()):
+                length = answer.index(config.end) if config.end in answer else len(answer)
+                found[row] = [words[1][number] for number in answer[:length]]
     return found
 
 

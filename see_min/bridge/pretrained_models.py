@@ -8,6 +8,7 @@ from torch import nn
 
 from see_min.bridge.encoder import BATCH
 from see_min.bridge.finetune import Task
+from see_min.bridge.layers import kept_rows
 from see_min.bridge.measure import sacrebleu
 from see_min.bridge.swap import input_embedding
 from see_min.checks import DataError, check_at_least
@@ -221,14 +222,15 @@ class PretrainedTranslator(Pretrained):
 
         ids = [[*source, self.tokenizer.eos_token_id] for source, _ in self.encode_pairs([(text, "") for text in sentences])]
         order, out = sorted(range(len(ids)), key=lambda i: len(ids[i])), [None] * len(ids)
-        for start in range(0, len(ids), BATCH):
-            batch = order[start : start + BATCH]
-            rows = torch.as_tensor(padded_rows([ids[i] for i in batch], self.pad), device=self.device)  # (b, s)
-            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # theirs has as many layers as the encoder
-            found = self.model.generate(rows, attention_mask=(rows != self.pad).long(), max_new_tokens=self.context,
-                                        num_beams=1, do_sample=False, past_key_values=cache)
-            for i, text in zip(batch, self.tokenizer.batch_decode(found, skip_special_tokens=True)):
-                out[i] = text
+        with kept_rows(self):
+            for start in range(0, len(ids), BATCH):
+                batch = order[start : start + BATCH]
+                rows = torch.as_tensor(padded_rows([ids[i] for i in batch], self.pad), device=self.device)  # (b, s)
+                cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # theirs has as many layers as the encoder
+                found = self.model.generate(rows, attention_mask=(rows != self.pad).long(), max_new_tokens=self.context,
+                                            num_beams=1, do_sample=False, past_key_values=cache)
+                for i, text in zip(batch, self.tokenizer.batch_decode(found, skip_special_tokens=True)):
+                    out[i] = text
         return out
 
     def bleu(self, pairs):
