@@ -112,7 +112,7 @@ class SememeEmbedding(nn.Module):
     def _made_rows(self, ids):
         rows = entangled_rows(self.leaves(ids), None if self.amplitudes is None else self.amplitudes[ids])  # (W, d')
         bag = self._bag_rows(ids)
-        return rows if bag is None else rows + bag
+        return rows if bag is None else bag.add_(rows)
 
     def forward(self, ids):
         """Embeddings (..., D) of ids (...)."""
@@ -230,16 +230,18 @@ class BlockScores(torch.autograd.Function):
         embedding, block = ctx.embedding, ctx.embedding.block
         sums = {name: torch.zeros(p.shape, dtype=torch.float32 if p.dtype == torch.bfloat16 else p.dtype, device=p.device)
                 for name, p in zip(ctx.names, parameters)}
+        if embedding.bag is not None:
+            sums["bag_vectors"] = nn.functional.pad(sums["bag_vectors"], (0, 0, 0, 1))  # (U + 1, d')
         dh = torch.zeros_like(h)
         for ids, g in zip(embedding._blocks(), gradient.to(h.dtype).split(block, 1)):  # g (N, W)
             product = _add_block(embedding, ids, g.T @ h, sums)
             if kept is None:
                 rows, bag = entangled_rows(product), embedding._bag_rows(ids)  # (W, d')
-                rows = rows if bag is None else rows + bag
+                rows = rows if bag is None else bag.add_(rows)
             else:
                 rows = kept[ids[0] : ids[-1] + 1]  # (W, d')
             dh.addmm_(g, rows.to(h.dtype))
-        return None, None, None, dh, *(sums[name].to(p.dtype) for name, p in zip(ctx.names, parameters))
+        return None, None, None, dh, *(sums[name][: len(p)].to(p.dtype) for name, p in zip(ctx.names, parameters))
 
 
 def _add_block(embedding, ids, drows, sums):
@@ -261,9 +263,9 @@ def _add_block(embedding, ids, drows, sums):
     if embedding.amplitudes is not None:
         sums["amplitudes"][ids] = gradients[n].to(sums["amplitudes"].dtype)
     if embedding.bag is not None:
-        for units in embedding.bag.index_select(0, ids).unbind(1):  # a column of (W, m) at a time: a gather of at most (W, d')
-            word, = (units >= 0).nonzero(as_tuple=True)
-            _add_rows(sums["bag_vectors"], units[word], drows.index_select(0, word))
+        total = sums["bag_vectors"]  # (U + 1, d'): the last row takes what words with fewer units have none for
+        for units in embedding.bag.index_select(0, ids).remainder(len(total)).unbind(1):  # a column of (W, m) at a time
+            _add_rows(total, units, drows)
     return own
 
 
