@@ -25,12 +25,12 @@ def translation_table(pairs, sizes, rounds=ROUNDS):
     ----------
     pairs : list of (source, target), each a list of int
     sizes : (int, int)
-        F and E, the sizes of both vocabularies.
+        V_f and V_e, the sizes of both vocabularies.
     rounds : int
 
     Returns
     -------
-    (scipy.sparse.csr_array (F, E), list of float)
+    (scipy.sparse.csr_array (V_f, V_e), list of float)
         t, whose rows sum to 1 (to 0 for a word that does not occur), and before each round
         sum_j log sum_i t(e_j | f_i) / l over all pairs; it never falls.
 
@@ -78,7 +78,7 @@ def inherited(words, table, targets, lexicon, least=LEAST, most=MOST):
     ----------
     words, targets : list of str
         Of the rows and the columns of `table`.
-    table : sparse array (F, E)
+    table : sparse array (V_f, V_e)
         t(e | f).
     lexicon : Lexicon
         Of the targets' language.
