@@ -20,6 +20,7 @@ from see_min.__main__ import main
 from see_min.bridge import (
     BERTConfig,
     GPTConfig,
+    SememeEmbedding,
     TinyBERT,
     TinyGPT,
     TinyTranslator,
@@ -29,7 +30,7 @@ from see_min.bridge import (
     perplexity,
     save_checkpoint,
 )
-from see_min.bridge.finetune import masked_accuracy
+from see_min.bridge.finetune import masked_accuracy, stage2
 from see_min.bridge.job import STUDENTS, run_job, settings
 from see_min.bridge.measure import MASK, bleu, masked, text_ids, translations
 from see_min.bridge.translation import METHODS, TranslationStudy
@@ -195,6 +196,19 @@ def test_an_aligned_source_has_the_senses_of_its_translations(files, tmp_path):
     assert len(stems) > 30 and right > 0.9 * len(stems) and by_chance < 0.5 * len(stems)  # there are five meanings
     none, _ = TranslationStudy(job(files), tmp_path / "none", **QUIET).embeddings
     assert source.words == none.words and [a.morphemes for a in source.annotations] == [a.morphemes for a in none.annotations]
+
+
+def test_the_dense_model_is_trained_on_at_one_rate_and_students_leaves_at_twelve_times_it(files, tmp_path, monkeypatch):
+    """A dense embedding at the rate of leaves would lose what it has learned, and be no fair line to compare with."""
+    seen = []
+
+    def recorded(student, *arguments, **given):
+        seen.append((sum(isinstance(module, SememeEmbedding) for module in student.modules()) > 0, given["rate"], given["leaves"]))
+        return stage2(student, *arguments, **given)
+
+    monkeypatch.setattr("see_min.bridge.study.stage2", recorded)
+    run_job(job(files), tmp_path, **QUIET)
+    assert set(seen) == {(False, 1e-4, 1.0), (True, 1e-4, 12.0)} and len(seen) == 1 + len(METHODS)
 
 
 def test_beginnings_and_ends_are_counted_once_a_sentence(files, tmp_path):
