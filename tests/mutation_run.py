@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SECONDS = 300  # a mutant
 TESTS = {"entangle.py": "entangle", "tensor_train.py": "tensor_train", "encoding.py": "encoding corners", "fit.py": "fit",
-         "als.py": "fit"}
+         "als.py": "fit", "alignment.py": "alignment"}
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,15 @@ MUTANTS = [
         ("one table: a step that raises the objective", "(new**2).sum() <= before", "(new**2).sum() <= 2 * before"),
         ("one table: no ridge in the comparison", "before = self._error(target, terms) + self.ridge * (old**2).sum()",
          "before = self._error(target, terms) + 2 * self.ridge * (old**2).sum()"),
+    ),
+    *of(
+        "alignment.py",
+        ("likelihood: no share for each f", "np.log(likelihood / lengths)", "np.log(likelihood)"),
+        ("shares sum to 1 over f", "went / np.bincount(f, went)[f]", "went / np.bincount(e, went)[e]"),
+        ("a word is not divided among its sources", "share / likelihood[token]", "share"),
+        ("likelihood of squared shares", "np.bincount(token, share)", "np.bincount(token, share ** 2)"),
+        ("translations of any probability", "if -share >= least", "if -share >= 0"),
+        ("one translation more", "[:most]", "[: most + 1]"),
     ),
 ]
 
