@@ -10,7 +10,7 @@ TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidde
 SHARES = {"lookup": "peak / rows and their gradients", "head": "E and its gradient / peak"}
 COLOURS = {"dense": ("#000000", "*", "--"), "low-rank": STYLES["svd"], "see": STYLES["see"],
            "see-paper, order 2": STYLES["see-paper"], "see-paper, order 3": STYLES["hashed"],
-           "superposed": STYLES["shuffled"], "see, rows kept": (STYLES["see"][0], "s", "-"),
+           "superposed": STYLES["shuffled"], "see, rows kept": (STYLES["see"][0], "P", "-"),
            "MorphTE's whole matrix": OTHER_STYLES[3], "word2ket": OTHER_STYLES[0], "tensorly-torch": OTHER_STYLES[1]}
 AXES = {"vocabulary": "V", "dimension": "D", "order": "order n", "rank": "rank r"}
 BOTH = "forward+backward"
@@ -112,10 +112,12 @@ def figure(report, path):
     """
     fig = new_figure(14, 8, "Time against dense, and growth against the formulas", dpi=130)
     above, below = fig.subfigures(2, 1)
+    methods = {}
     for axis, call in zip(above.subplots(1, 2, sharey=True), ("forward", BOTH)):
         _ratio_panel(axis, report["rows"], call)
-    handles, labels = axis.get_legend_handles_labels()
-    above.legend(handles, labels, loc="outside right upper", frameon=False)
+        methods |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels())}
+    shown = [method for method in COLOURS if method in methods]
+    above.legend([methods[method] for method in shown], shown, loc="outside right upper", frameon=False)
     for axis, name in zip(below.subplots(1, len(AXES)), AXES):
         _growth_panel(axis, [point for point in report["growth"] if point["axis"] == name], name)
     handles, labels = axis.get_legend_handles_labels()
