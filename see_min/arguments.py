@@ -61,9 +61,8 @@ def _compress_parser(commands):
     method = job.add_argument_group("method")
     method.add_argument("--ratios", type=number, nargs="+", metavar="R", help="dense floats / kept floats (default: 10 40)")
     method.add_argument("--order", type=int, metavar="N", help="factors of a product in the default form (default: 2)")
-    method.add_argument("--policy", metavar="NAME", help="additive (default), superposed (default of a translation "
-                        "and with PATH), amplitudes, "
-                        "shared, backoff, undealt, morphemes, mixed, senses or terms")
+    method.add_argument("--policy", metavar="NAME", help="additive (default), superposed (default of a translation and with "
+                        "PATH), amplitudes, shared, backoff, undealt, morphemes, mixed, senses or terms")
     method.add_argument("--paper-order", type=int, metavar="N", help="factors in the papers' form (default: 3)")
     method.add_argument("--paper-policy", metavar="NAME", help="slots of the papers' form (default: senses)")
     method.add_argument("--also", nargs="+", metavar="NAME", help="further policies to run beside the five methods")
