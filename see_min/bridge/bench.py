@@ -15,8 +15,6 @@ import torch
 from torch import nn
 
 from see_min.bridge.bench_forms import (
-    KEPT,
-    METHODS,
     PEERS,
     QUICK,
     Bench,
@@ -27,6 +25,7 @@ from see_min.bridge.bench_forms import (
     growth_flops,
     growth_form,
     growth_plan,
+    is_measured,
     made_up_words,
     modules,
     plans,
@@ -174,26 +173,12 @@ def part_rows(task, part, size, dimension, found, device, clock=time.perf_counte
             row = {"part": part, "call": call, "method": name, "dimension": dimension, "size": size, "floats": None}
             row |= empty | {"note": None}
             row |= {"note": module} if isinstance(module, str) else {"floats": floats(module)} | numbers[name]
-            if row["peak_bytes"] is not None:
-                row["peak_bytes"] += getattr(module, "held_bytes", 0)
-            peak = row["peak_bytes"]
+            if (peak := row["peak_bytes"]) is not None:
+                row["peak_bytes"] = peak = peak + getattr(module, "held_bytes", 0)
             row["peak_share"] = None if not peak else peak / matrices if part == "lookup" else matrices / peak
             group.append(row)
         rows += with_ratio(group)
     return rows
-
-
-def is_measured(part, call, method):
-    """Whether a method has numbers in a part: peers and the whole matrix in look-ups, kept rows in heads without gradients.
-
-    Examples
-    --------
-    >>> is_measured("head", "forward", "word2ket"), is_measured("lookup", "forward", "word2ket")
-    (False, True)
-    """
-    if method == KEPT:
-        return part == "head" and call == "forward"
-    return part == "lookup" or method in METHODS
 
 
 def fit_rows(task, dimension, words, annotations, clock=time.perf_counter):

@@ -237,6 +237,19 @@ def growth_flops(plan, states):
     return plan.lookup_flops, states * plan.head_flops + plan.vocabulary * plan.lookup_flops
 
 
+def is_measured(part, call, method):
+    """Whether a method has numbers in a part: peers and the whole matrix in look-ups, kept rows in heads without gradients.
+
+    Examples
+    --------
+    >>> is_measured("head", "forward", "word2ket"), is_measured("lookup", "forward", "word2ket")
+    (False, True)
+    """
+    if method == KEPT:
+        return part == "head" and call == "forward"
+    return part == "lookup" or method in METHODS
+
+
 class Work:
     """One call that is measured: forward without a graph, or, given the gradient of its result, forward and backward.
 

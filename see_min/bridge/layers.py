@@ -139,16 +139,13 @@ class SememeEmbedding(nn.Module):
         flat = h.reshape(-1, h.shape[-1])  # (N, d')
         if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:  # a product with out= does not cast by itself
             flat = flat.to(torch.get_autocast_dtype(h.device.type))
-        if self.kept is None or torch.is_grad_enabled():
-            scores = self._block_scores(flat)  # (N, V)
-        else:
-            scores = flat @ self.kept.to(flat.dtype).T  # (N, V)
+        made = self.kept is None or torch.is_grad_enabled()
+        scores = self._block_scores(flat) if made else flat @ self.kept.to(flat.dtype).T  # (N, V)
         if self.padding == 0.0 and self.padding_idx is not None:
             scores = scores.index_fill(1, torch.tensor([self.padding_idx], device=h.device), 0.0)  # as h times a row of zeros
         return scores.view(*h.shape[:-1], self.num_embeddings)
 
     def _block_scores(self, flat):
-        """flat @ rows.T in blocks of words: (N, V)."""
         parts = {name: p for name, p in self.named_parameters() if name != "carrier"}
         keep = flat.requires_grad and KEEP * flat.shape[1] <= self.embedding_dim
         return BlockScores.apply(self, keep, list(parts), flat, *parts.values())
