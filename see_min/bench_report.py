@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from see_min.files import write_atomic
-from see_min.report import as_json, cells
+from see_min.report import as_json, cells, facts
 from see_min.style import GRID, OTHER_STYLES, STYLES, new_figure, save_png
 
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states", "fit": "Fit of {:,} rows"}
@@ -47,7 +47,7 @@ def table(report):
     for (part, dimension, size), lines in groups(report["rows"]).items():
         text += ["", f"{TITLES[part].format(size)}, D = {dimension}:", ""]
         text += _fit_table(lines) if part == "fit" else _call_table(part, lines)
-    return "\n".join([*text, "", *_growth_table(report["growth"]), "", *_facts(report)]) + "\n"
+    return "\n".join([*text, "", *_growth_table(report["growth"]), "", *facts(report)]) + "\n"
 
 
 def _call_table(part, lines):
@@ -88,12 +88,6 @@ def _growth_table(points):
             row += [f"{point[f'{part}_ms']:.3g}", *(f"{point[f'{part}_{key}_relative']:.2f}" for key in ("ms", "flops"))]
         text.append(cells(row))
     return text
-
-
-def _facts(report):
-    task = {key: value for key, value in report["task"].items() if key != "command"}
-    return [f"{key}: {', '.join(f'{name} {value}' for name, value in facts.items())}."
-            for key, facts in (("Task", task), ("Environment", report["environment"]))]
 
 
 def figure(report, path):

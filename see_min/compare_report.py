@@ -7,7 +7,7 @@ import numpy as np
 
 from see_min.checks import DataError
 from see_min.files import write_atomic
-from see_min.report import as_json, cells, scales
+from see_min.report import as_json, cells, facts, scales
 from see_min.style import BLACK, OTHER_STYLES, RED, STYLES, new_figure, save_png
 
 WITHOUT = ("shuffled", "hashed", "backoff")  # what `see` is set against: false knowledge, random sharing, none
@@ -93,7 +93,7 @@ def table(report):
         text.append(cells([name, *shares, *errors, *map(_score, scores), f"{row['seconds']:.0f}"]))
     pairs = ", ".join(f"{name} {used:,} ({few:,} rare)" for name, (used, few) in dense["pairs"].items())
     text += ["", f"Pairs whose two words are tokens of the vocabulary: {pairs or 'none'}.", ""]
-    text += [*_gain_table(rows), *_facts(report)]
+    text += [*_gain_table(rows), *facts(report)]
     return "\n".join(text) + "\n"
 
 
@@ -118,12 +118,6 @@ def _gain_table(rows):
     for (ratio, other), own in sorted(found.items(), key=lambda item: (item[0][0], WITHOUT.index(item[0][1]))):
         text.append(cells([f"{ratio:g}, {other}", *(show(own[name]) if name in own else "–" for name in names)]))
     return [*text, ""]
-
-
-def _facts(report):
-    task = {key: value for key, value in report["task"].items() if key != "command"}
-    return [f"{key}: {', '.join(f'{name} {value}' for name, value in facts.items())}."
-            for key, facts in (("Task", task), ("Environment", report["environment"]))]
 
 
 def figure(report, path):

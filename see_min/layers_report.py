@@ -4,7 +4,7 @@ from pathlib import Path
 
 from see_min.checks import DataError
 from see_min.files import write_atomic
-from see_min.report import as_json, cells
+from see_min.report import as_json, cells, facts
 from see_min.style import BLUE, GREEN, GREY, GRID, ORANGE, RED, new_figure, save_png
 
 NAMES = {"gpt": "TinyGPT, next words", "bert": "TinyBERT, masked words"}
@@ -49,9 +49,8 @@ def table(report):
     for model, rows in groups(report["rows"]).items():
         text += ["", f"{NAMES[model]}:", "", cells(HEAD), cells(["---", "---"] + ["---:"] * (len(HEAD) - 2))]
         text += [cells([*short(row), *_numbers(rows[0], row)]) for row in rows]
-    task = {key: value for key, value in task.items() if key != "command"}
-    for key, facts in (("Task", task), ("Environment", report["environment"])):
-        text += ["", f"{key}: {', '.join(f'{name} {value}' for name, value in facts.items())}."]
+    for line in facts(report):
+        text += ["", line]
     return "\n".join(text) + "\n"
 
 

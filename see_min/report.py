@@ -52,9 +52,8 @@ def table(report):
     text += ["", _note(teacher, any(method == "dense" and "stage2" in stages for (method, _), stages in lines.items())), ""]
     ratios = dict.fromkeys(ratio for method, ratio in lines if method != "dense")  # a set that keeps the order
     text += [f"- {sentence(lines, ratio)}" for ratio in ratios]
-    for part in ("task", "environment"):
-        facts = [f"{key} {value}" for key, value in report[part].items() if key != "command"]
-        text += ["", f"{part.capitalize()}: {', '.join(facts) or '–'}."]
+    for line in facts(report):
+        text += ["", line]
     return "\n".join(text) + "\n"
 
 
@@ -67,6 +66,21 @@ def cells(values):
     '| a | b |'
     """
     return f"| {' | '.join(values)} |"
+
+
+def facts(report):
+    """Two lines: what was asked for, but the command, and where it ran.
+
+    Examples
+    --------
+    >>> facts({"task": {"command": "compare", "seed": 0}, "environment": {}})
+    ['Task: seed 0.', 'Environment: –.']
+
+    Source: ours.
+    """
+    said = {part: [f"{key} {value}" for key, value in report[part].items() if key != "command"]
+            for part in ("task", "environment")}
+    return [f"{part.capitalize()}: {', '.join(words) or '–'}." for part, words in said.items()]
 
 
 def _line(stages, teacher):

@@ -169,9 +169,8 @@ def part_rows(task, part, size, dimension, found, device, clock=time.perf_counte
                  for name, module in own.items() if isinstance(module, nn.Module)}
         numbers, group = measured(works, task.repeats, device, clock), []
         for name, module in own.items():
-            empty = {"ms": None, "low": None, "high": None, "repeats": 0, "peak_bytes": None, "warm_up_ms": None}
-            row = {"part": part, "call": call, "method": name, "dimension": dimension, "size": size, "floats": None}
-            row |= empty | {"note": None}
+            empty = {"ms": None, "low": None, "high": None, "repeats": 0, "peak_bytes": None, "warm_up_ms": None, "note": None}
+            row = {"part": part, "call": call, "method": name, "dimension": dimension, "size": size, "floats": None} | empty
             row |= {"note": module} if isinstance(module, str) else {"floats": floats(module)} | numbers[name]
             if (peak := row["peak_bytes"]) is not None:
                 row["peak_bytes"] = peak = peak + getattr(module, "held_bytes", 0)
