@@ -1,4 +1,4 @@
-"""TinyBERT and TinyTranslator: what a position sees, padding, the heads, greedy translation, and replaced embeddings."""
+"""The toy models: what a position sees, padding, the heads, greedy translation."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from see_min.bridge import GPTConfig, TinyGPT, swap_embedding
-from see_min.bridge.models import BERTConfig, SelfAttention, TinyBERT, attend
-from see_min.bridge.translator import TinyTranslator, TranslatorConfig
-from see_min.checks import DataError, ShapeError
-from see_min.encoding import SememeEncoding
-from see_min.sequences import IGNORE, padded_rows, pair_batches
+from see_min.errors import InputError
+from see_min.toy.data import IGNORE, padded_rows, pair_batches
+from see_min.toy.models import (
+    BERTConfig,
+    GPTConfig,
+    SelfAttention,
+    TinyBERT,
+    TinyGPT,
+    TinyTranslator,
+    TranslatorConfig,
+    attend,
+)
 
 torch.set_num_threads(1)
 V, W, D = 11, 13, 6
-SIZES = {"dimension": D, "blocks": 2, "heads": 2, "context": 7}
+SIZES = {"n_embd": D, "n_layer": 2, "n_head": 2, "block_size": 7}
 
 
 def larger(model, factor=10):
@@ -26,6 +32,11 @@ def larger(model, factor=10):
     return model.double().eval()
 
 
+def gpt(seed=0):
+    torch.manual_seed(seed)
+    return larger(TinyGPT(GPTConfig(V, **SIZES)))
+
+
 def bert(seed=0):
     torch.manual_seed(seed)
     return larger(TinyBERT(BERTConfig(V, **SIZES)))
@@ -33,7 +44,8 @@ def bert(seed=0):
 
 def translator(seed=0, factor=10, **changes):
     torch.manual_seed(seed)
-    return larger(TinyTranslator(TranslatorConfig(V, W, **(SIZES | changes))), factor)
+    sizes = {"source_vocab_size": V, "target_vocab_size": W} | SIZES | changes
+    return larger(TinyTranslator(TranslatorConfig(**sizes)), factor)
 
 
 def words(shape, size, seed=0):
@@ -41,40 +53,47 @@ def words(shape, size, seed=0):
     return torch.as_tensor(np.random.default_rng(seed).integers(3, size, shape))
 
 
+def changed_at(ids, place, size):
+    """The ids with another word at one place."""
+    other = ids.clone()
+    other[0, place] = 3 + (ids[0, place] - 2) % (size - 3)
+    return other
+
+
 def padded(ids, more):
     return torch.cat([ids, torch.zeros(len(ids), more, dtype=ids.dtype)], dim=1)
 
 
-def encoding(size, seed=0):
-    """An encoding of D dimensions, of order 2."""
-    rng = np.random.default_rng(seed)
-    tables = [0.3 * rng.standard_normal((4, 3, q)) for q in (3, 2)]
-    return SememeEncoding(tables, rng.integers(0, 4, (size, 2)), bag=rng.integers(-1, 3, (size, 2)),
-                          bag_vectors=rng.standard_normal((3, D)))
-
-
 def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)  # another order of sums
 
 
 # ------------------------------------------------------------------ attention
 
 
-@pytest.mark.parametrize("which", ["all", "causal", "seen"])
+def slow_attention(q, k, v, n_head, allowed):
+    """softmax(q k^T / sqrt(D/h)) v over the keys with allowed[b, t, s], one number at a time."""
+    y, size = np.zeros(q.shape), q.shape[-1] // n_head
+    for b, t, h in np.ndindex(*q.shape[:2], n_head):
+        head, keys = slice(h * size, (h + 1) * size), np.flatnonzero(allowed[b, t])
+        weight = np.exp([q[b, t, head] @ k[b, s, head] / np.sqrt(size) for s in keys])
+        parts = zip(weight / weight.sum(), keys, strict=True)
+        y[b, t, head] = sum(w * v[b, s, head] for w, s in parts)
+    return y
+
+
+@pytest.mark.parametrize("which", ["all", "causal", "mask"])
 def test_attention_is_the_softmax_average_of_what_a_position_may_see(which):
-    batch, time, keys, heads, size = 2, 5, 5 if which == "causal" else 3, 3, 2
+    b, t, s, n_head, size = 2, 5, 5 if which == "causal" else 3, 3, 2
     rng = np.random.default_rng(0)
-    q, k, v = (rng.standard_normal((batch, t, heads * size)) for t in (time, keys, keys))
-    seen = np.array([[True, True, False], [False, True, False]]) if which == "seen" else np.ones((batch, keys), dtype=bool)
-    expected = np.zeros((batch, time, heads * size))
-    for b in range(batch):
-        for t in range(time):
-            for part in (slice(h * size, (h + 1) * size) for h in range(heads)):
-                allowed = [s for s in range(keys) if seen[b, s] and (which != "causal" or s <= t)]
-                weight = np.exp([q[b, t, part] @ k[b, s, part] / np.sqrt(size) for s in allowed])
-                expected[b, t, part] = sum(w * v[b, s, part] for w, s in zip(weight / weight.sum(), allowed))
-    mask = torch.as_tensor(seen) if which == "seen" else None
-    found = attend(*map(torch.as_tensor, (q, k, v)), heads, causal=which == "causal", seen=mask)
+    q, k, v = (rng.standard_normal((b, length, n_head * size)) for length in (t, s, s))
+    mask = np.array([[True, True, False], [False, True, False]]) if which == "mask" else None
+    allowed = np.ones((b, t, s), dtype=bool)
+    allowed &= np.tri(t, s, dtype=bool) if which == "causal" else True
+    allowed &= True if mask is None else mask[:, None]
+    mask = None if mask is None else torch.as_tensor(mask)
+    found = attend(*map(torch.as_tensor, (q, k, v)), n_head, which == "causal", mask)
+    expected = slow_attention(q, k, v, n_head, allowed)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -86,12 +105,35 @@ def test_attention_with_a_cache_is_causal_attention_position_by_position():
     close(torch.cat(steps, dim=1), attention(x))
 
 
-def test_tiny_gpt_keeps_the_names_that_saved_models_have():
-    block = [f"{part}.{kind}" for part in ("norm1", "norm2", "attention.qkv", "attention.project", "mlp.0", "mlp.2")
-             for kind in ("weight", "bias")]
-    expected = ["token_embedding.weight", "position_embedding.weight", "norm.weight", "norm.bias",
-                *(f"blocks.{number}.{name}" for number in range(2) for name in block)]
-    assert sorted(TinyGPT(GPTConfig(V, **SIZES)).state_dict()) == sorted(expected)
+# ------------------------------------------------------------------ TinyGPT
+
+
+def test_gpt_logits_do_not_depend_on_later_words_but_on_all_others():
+    model, ids = gpt(), words((1, 5), V)
+    expected = model(ids)
+    for place in range(5):
+        found = model(changed_at(ids, place, V))
+        close(found[:, :place], expected[:, :place])
+        assert ((found - expected).abs().amax(dim=-1)[0, place:] > 1e-6).all()
+
+
+def test_gpt_states_start_from_words_and_positions_and_end_in_the_tied_head():
+    model, ids = gpt(), words((2, 4), V)
+    E, states = model.token_embedding.weight, model.hidden_states(ids)
+    assert [tuple(state.shape) for state in states] == [(2, 4, D)] * 3
+    close(states[0], E[ids] + model.position_embedding.weight[:4])
+    close(model(ids), model.norm(states[-1]) @ E.T)
+    assert sum(p.numel() for p in model.parameters() if p.shape[0] == V) == V * D  # one matrix
+
+
+def test_initial_values_do_not_grow_with_depth():
+    torch.manual_seed(0)
+    model = TinyGPT(GPTConfig(101, n_embd=64, n_layer=8))
+    std = {name: float(p.detach().std()) for name, p in model.named_parameters() if p.ndim == 2}
+    assert std["token_embedding.weight"] == pytest.approx(0.05, rel=0.05)  # 6,464 draws
+    assert std["blocks.7.mlp.0.weight"] == pytest.approx(0.02, rel=0.05)
+    assert std["blocks.7.mlp.2.weight"] == pytest.approx(0.02 / 4, rel=0.05)
+    assert std["blocks.7.attention.project.weight"] == pytest.approx(0.02 / 4, rel=0.05)
 
 
 # ------------------------------------------------------------------ TinyBERT
@@ -99,15 +141,15 @@ def test_tiny_gpt_keeps_the_names_that_saved_models_have():
 
 def test_bert_states_of_words_do_not_depend_on_padding():
     model, ids = bert(), words((3, 4), V)
-    for short, long in zip(model.hidden_states(ids), model.hidden_states(padded(ids, 3))):
-        close(long[:, :4], short)
+    short, long = model.hidden_states(ids), model.hidden_states(padded(ids, 3))
+    for one, other in zip(short, long, strict=True):
+        close(other[:, :4], one)
 
 
 def test_bert_sees_words_on_both_sides():
     model, ids = bert(), words((1, 5), V)
-    for changed in range(5):
-        other = ids.clone()
-        other[0, changed] = 3 + (ids[0, changed] - 2) % (V - 3)
+    for place in range(5):
+        other = changed_at(ids, place, V)
         difference = (model(other) - model(ids)).abs().amax(dim=-1)[0]  # (t,)
         assert (difference > 1e-6).all()
 
@@ -126,22 +168,9 @@ def test_bert_head_is_the_transform_against_the_embedding_plus_a_bias():
     state = model.hidden_states(words((2, 4), V))[-1]
     linear, _, norm = model.transform
     h = norm(F.gelu(linear(model.norm(state)))).detach().numpy()
-    expected = np.einsum("btd,vd->btv", h, model.token_embedding.weight.detach().numpy()) + np.arange(V)
-    np.testing.assert_allclose(model.logits(state).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_bert_learns_which_word_is_hidden():
-    torch.manual_seed(0)
-    model = TinyBERT(BERTConfig(V, dimension=16, heads=2, context=4))
-    text = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
-    hidden = text.clone()
-    hidden[:, 1] = 1
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(60):
-        optimizer.zero_grad()
-        F.cross_entropy(model(hidden)[:, 1], text[:, 1]).backward()
-        optimizer.step()
-    assert model(hidden)[:, 1].argmax(dim=-1).tolist() == [4, 8]
+    E = model.token_embedding.weight.detach().numpy()
+    expected = np.einsum("btd,vd->btv", h, E) + np.arange(V)
+    close(model.logits(state).detach(), torch.as_tensor(expected))
 
 
 # ------------------------------------------------------------------ TinyTranslator
@@ -156,15 +185,12 @@ def test_translator_logits_of_words_do_not_depend_on_padding():
 def test_translator_logits_do_not_depend_on_later_target_words_but_on_all_others():
     model, source, target = translator(), words((1, 4), V), words((1, 5), W)
     expected = model(source, target)
-    for changed in range(5):
-        other = target.clone()
-        other[0, changed] = 3 + (target[0, changed] - 2) % (W - 3)
-        found = model(source, other)
-        close(found[:, :changed], expected[:, :changed])
-        assert ((found - expected).abs().amax(dim=-1)[0, changed:] > 1e-6).all()
-    for changed in range(4):
-        other = source.clone()
-        other[0, changed] = 3 + (source[0, changed] - 2) % (V - 3)
+    for place in range(5):
+        found = model(source, changed_at(target, place, W))
+        close(found[:, :place], expected[:, :place])
+        assert ((found - expected).abs().amax(dim=-1)[0, place:] > 1e-6).all()
+    for place in range(4):
+        other = changed_at(source, place, V)
         assert ((model(other, target) - expected).abs().amax(dim=-1) > 1e-6).all()
 
 
@@ -193,7 +219,8 @@ def test_translation_is_the_likeliest_word_after_the_whole_model_ran_again(seed)
         model.target_embedding.weight[2] *= 3  # so that the end is likely
     sources = [words((1 + i % 5,), V, seed=i) for i in range(12)]
     expected = [greedy_by_hand(model, source, 7) for source in sources]
-    found = model.translate(torch.as_tensor(padded_rows([s.tolist() for s in sources], 0)), 7)
+    read = torch.as_tensor(padded_rows([source.tolist() for source in sources], 0))
+    found = model.translate(read, 7)
     assert found.tolist() == padded_rows(expected, 0).tolist()
     assert len({len(row) for row in expected}) > 1
 
@@ -213,7 +240,7 @@ def test_translation_draws_no_dropout_and_leaves_the_mode_alone():
     expected = model.translate(source, 6)
     model.train()
     assert all(torch.equal(model.translate(source, 6), expected) for _ in range(3))
-    assert model.training and model.encoder[0].drop.training
+    assert model.training and model.encoder[0].dropout.training
     assert not torch.equal(model(source, source), model(source, source))
 
 
@@ -222,91 +249,93 @@ def test_translator_learns_to_reverse_sentences_and_translates_them_exactly():
     rng = np.random.default_rng(0)
     sources = [rng.integers(3, V, 2 + i % 4).tolist() for i in range(8)]
     pairs = [(source, source[::-1]) for source in sources]
-    model = TinyTranslator(TranslatorConfig(V, V, dimension=32, blocks=2, heads=2, context=7, shared=True, dropout=0.0))
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "block_size": 7}
+    model = TinyTranslator(TranslatorConfig(V, V, **sizes, shared=True, dropout=0.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for batch in pair_batches(pairs, 8, 150, seed=0, pad=0, begin=1, end=2):
         source, target, answer = map(torch.as_tensor, (*batch.inputs, batch.targets))
         optimizer.zero_grad()
-        F.cross_entropy(model(source, target).flatten(0, 1), answer.flatten(), ignore_index=IGNORE).backward()
+        logits = model(source, target).flatten(0, 1)  # (b t, V)
+        F.cross_entropy(logits, answer.flatten(), ignore_index=IGNORE).backward()
         optimizer.step()
     read = torch.as_tensor(padded_rows([[*source, 2] for source in sources], 0))
-    assert model.translate(read, 7).tolist() == padded_rows([[*source[::-1], 2] for source in sources], 0).tolist()
+    expected = padded_rows([[*source[::-1], 2] for source in sources], 0)
+    assert model.translate(read, 7).tolist() == expected.tolist()
 
 
 # ------------------------------------------------------------------ all of them
 
 
-def models():
-    """Name, model, inputs, and embeddings to replace with their sizes."""
-    torch.manual_seed(0)
+def model_and_inputs(name):
     source, target = words((2, 4), V), words((2, 3), V)
-    shapes = TranslatorConfig(V, W, **SIZES), TranslatorConfig(V, V, shared=True, **SIZES)
-    return {
-        "gpt": (TinyGPT(GPTConfig(V, **SIZES)), (source,), {"token_embedding": V}),
-        "bert": (TinyBERT(BERTConfig(V, **SIZES)), (padded(source, 1),), {"token_embedding": V}),
-        "translator": (TinyTranslator(shapes[0]), (source, target), {"source_embedding": V, "target_embedding": W}),
-        "shared": (TinyTranslator(shapes[1]), (source, target), {"target_embedding": V}),
-    }
+    if name == "translator":
+        return translator(), (source, target)
+    if name == "shared":
+        return translator(target_vocab_size=V, shared=True), (source, target)
+    return {"gpt": gpt, "bert": bert}[name](), (source,)
 
 
-@pytest.mark.parametrize("name", ["gpt", "bert", "translator", "shared"])
+MODELS = ("gpt", "bert", "translator", "shared")
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_forward_is_the_logits_of_the_last_hidden_state(name):
-    model, inputs, _ = models()[name]
-    model.eval()
+    model, inputs = model_and_inputs(name)
     close(model(*inputs), model.logits(model.hidden_states(*inputs)[-1]))
 
 
-@pytest.mark.parametrize("name", ["gpt", "bert", "translator", "shared"])
-def test_replaced_embeddings_run_forward_and_backward_in_every_model(name):
-    model, inputs, embeddings = models()[name]
-    model.eval()
-    for key, size in embeddings.items():
-        swap_embedding(model, encoding(size), key)
-    if name == "shared":
-        assert model.source_embedding is model.target_embedding
+class Doubled(nn.Module):
+    """An embedding of another kind: rows 2 E[ids], scores h @ (2 E).T."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach() / 2)
+
+    def forward(self, ids):
+        return 2 * self.weight[ids]
+
+    def scores(self, h):
+        return h @ (2 * self.weight).T
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_embedding_of_another_kind_takes_its_place_in_every_model(name):
+    model, inputs = model_and_inputs(name)
+    expected, new = model(*inputs), {}
+    for key in model.embeddings:
+        old = model.get_submodule(key)
+        setattr(model, key, new.setdefault(id(old), Doubled(old.weight)))
     logits = model(*inputs)
+    close(logits, expected)
     logits.square().sum().backward()
-    assert logits.shape == (*inputs[-1].shape, W if name == "translator" else V)
-    for key in embeddings:
-        gradients = [parameter.grad for parameter in getattr(model, key).parameters()]
-        assert all(g is not None and g.isfinite().all() and g.abs().sum() > 0 for g in gradients)
+    assert len(new) == (2 if name == "translator" else 1)
+    assert all(one.weight.grad.abs().sum() > 0 for one in new.values())
 
 
-@pytest.mark.parametrize("name", ["gpt", "bert", "translator"])
-def test_an_embedding_without_loss_leaves_every_logit_as_it_was(name):
-    model, inputs, embeddings = models()[name]
-    model.double().eval()
-    expected = model(*inputs)
-    for key in embeddings:
-        matrix = getattr(model, key).weight.detach().numpy()
-        swap_embedding(model, SememeEncoding([matrix[:, None, :]], np.arange(len(matrix))[:, None]), key)
-    close(model(*inputs), expected)
+@pytest.mark.parametrize("name, shapes, text", [
+    ("gpt", [(1, 8)], "ids: expected at most 7 positions, got 8"),
+    ("bert", [(1, 8)], "ids: expected at most 7 positions, got 8"),
+    ("translator", [(1, 8), (1, 2)], "source: expected at most 7 positions, got 8"),
+    ("translator", [(1, 2), (1, 9)], "target: expected at most 7 positions, got 9"),
+])
+def test_more_positions_than_the_model_has_are_refused(name, shapes, text):
+    model, _ = model_and_inputs(name)
+    with pytest.raises(InputError, match=text):
+        model(*(words(shape, V) for shape in shapes))
 
 
-@pytest.mark.parametrize(
-    "name, inputs, text",
-    [
-        ("bert", (words((1, 8), V),), "ids: expected at most 7 positions, got 8"),
-        ("translator", (words((1, 8), V), words((1, 2), V)), "source: expected at most 7 positions, got 8"),
-        ("translator", (words((1, 2), V), words((1, 9), V)), "target: expected at most 7 positions, got 9"),
-    ],
-)
-def test_more_positions_than_the_context_are_refused(name, inputs, text):
-    with pytest.raises(ShapeError, match=text):
-        models()[name][0](*inputs)
+@pytest.mark.parametrize("config, text", [
+    (lambda: BERTConfig(V, n_embd=7, n_head=2), "n_embd: expected a multiple of 2 heads, got 7"),
+    (lambda: TranslatorConfig(V, V, n_embd=7, n_head=2), "n_embd: expected a multiple of 2 heads"),
+    (lambda: GPTConfig(V, n_head=0), "n_head: expected at least 1, got 0"),
+    (lambda: TranslatorConfig(V, W, shared=True),
+     "target_vocab_size: expected 11 as the source has, because .* is shared, got 13"),
+])
+def test_sizes_that_do_not_fit_are_refused(config, text):
+    with pytest.raises(InputError, match=text):
+        config()
 
 
-def test_sizes_that_do_not_fit_are_refused():
-    for config in (lambda: BERTConfig(V, dimension=7, heads=2), lambda: TranslatorConfig(V, V, dimension=7, heads=2)):
-        with pytest.raises(DataError, match="dimension: expected a multiple of 2 heads, got 7"):
-            config()
-    with pytest.raises(DataError, match="target_vocabulary: expected 11 words as the source has, .* got 13"):
-        TranslatorConfig(V, W, shared=True)
-    with pytest.raises(DataError, match="longest: expected at least 1, got 0"):
+def test_a_translation_of_no_words_is_refused():
+    with pytest.raises(InputError, match="longest: expected at least 1, got 0"):
         translator().translate(words((1, 2), V), 0)
-
-
-def test_a_shared_embedding_is_one_parameter():
-    model = models()["shared"][0]
-    assert model.source_embedding is model.target_embedding
-    assert sum(isinstance(module, nn.Embedding) for module in model.modules()) == 3  # words, and the positions of both sides
