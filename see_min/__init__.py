@@ -1,27 +1,28 @@
-"""see_min: sememe entanglement encoding, small and explicit. Importing this package imports numpy and scipy, nothing heavier.
+"""see_min: sememe entanglement encoding. Importing it loads numpy and scipy, nothing heavier.
 
-Read in this order: entangle (leaves -> rows), tensor_train (the same as a train), encoding (leaf tables + index),
-units (words -> index), fit (alternating least squares), budget (what it costs). The torch side is `see_min.bridge`.
-The fit itself is `see_min.fit.fit`: it keeps its module's name, so it is not repeated here.
+    import see_min as see
+    encoding = see.encode(E0, words, ratio=20, counts=counts)
+
+Read in this order: pico (the method on one page), entangle (leaves -> rows), tensor_train (the same
+as a train), units (words -> units), encoding (tables + index), budget (what it costs), fitting
+(alternating least squares), encode (the recipe). `see_min.bridge` puts an encoding into torch models.
 """
 
-from see_min.budget import Plan, leaf_sizes, low_rank, plan_general, plan_product
-from see_min.checks import DataError, ShapeError
-from see_min.controls import hashed, shuffled
+from see_min.budget import Plan, plan_paper, plan_see
+from see_min.encode import encode
 from see_min.encoding import SememeEncoding
-from see_min.entangle import entangled_rows, entanglement_entropy, inner_products, kron_rows, schmidt_spectrum
-from see_min.fit import carrier, frequency_weights, low_rank_encoding, random_encoding, relative_error
-from see_min.lexicon import Lexicon, Sense
-from see_min.lexicon_files import load_lexicon, read_lexicon, sample_lexicon
-from see_min.morphemes import segment
-from see_min.tensor_train import core_rows, cp_as_tt, tt_dense, tt_round, tt_svd, unit_cores
-from see_min.units import POLICIES, Annotation, Units, annotate, assign, shared_units
+from see_min.entangle import entangled_rows, entanglement_entropy, kron_rows, schmidt_spectrum
+from see_min.errors import InputError
+from see_min.fitting import fit, relative_error
+from see_min.tensor_train import tt_svd, tt_to_tensor
+from see_min.units import Annotation, Unit, Units, annotate, assign, random_units, shuffled
+from see_min.words.formats import load_lexicon
+from see_min.words.lexicon import Lexicon
+from see_min.words.morphemes import segment
+from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
-__all__ = [
-    "POLICIES", "Annotation", "DataError", "Lexicon", "Plan", "SememeEncoding", "Sense", "ShapeError", "Units", "annotate",
-    "assign",
-    "carrier", "core_rows", "cp_as_tt", "entangled_rows", "entanglement_entropy", "frequency_weights", "hashed",
-    "inner_products", "kron_rows", "leaf_sizes", "load_lexicon", "low_rank", "low_rank_encoding", "plan_general",
-    "plan_product", "random_encoding", "read_lexicon", "relative_error", "sample_lexicon", "schmidt_spectrum", "segment",
-    "shared_units", "shuffled", "tt_dense", "tt_round", "tt_svd", "unit_cores",
-]
+__all__ = """
+Annotation InputError Lexicon Plan SememeEncoding Unit Units Vocabulary annotate assign
+build_vocabulary encode entangled_rows entanglement_entropy fit kron_rows load_lexicon plan_paper
+plan_see random_units relative_error schmidt_spectrum segment shuffled tt_svd tt_to_tensor
+""".split()

@@ -1,6 +1,6 @@
 """What an encoding costs, from formulas, and the plan that meets a ratio.
 
-Floats are numbers kept (leaf tables, bag vectors, amplitudes, carrier). Bytes add the index. FLOPs count a
+Parameters are numbers kept (leaf tables, bag vectors, projection). Bytes add the index. FLOPs count a
 multiplication and an addition as two.
 """
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
-from see_min.checks import DataError
 from see_min.encoding import smallest
-from see_min.units import GENERAL
+from see_min.errors import InputError
 
-WIDTH = 0.9  # d' of the carrier in units of D / sqrt(ratio); 0.8 to 1.05 differed little
-KNOWLEDGE, PRODUCT = 1 / 3, 1 / 8  # shares of what the carrier leaves; identity units have the rest
-WIDE, TERMS, CODES = 1.5, 16, 256  # where every term has units of its own: d' as above, r, and U at most: entries of one byte
+FORMS = ("see", "paper", "morphemes")
+# Chosen among the few values that were tried (docs/results.md), not derived:
+WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
+SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
+MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
 
 
 @dataclass(frozen=True)
@@ -23,27 +24,18 @@ class Plan:
 
     Attributes
     ----------
-    vocabulary, dimension : int
-        V and D.
-    sizes : tuple of int
-        Leaf dimensions (q_1, ..., q_n).
-    rank : int
-        r.
-    slot_units : int
-        U, the number of units of every slot.
-    identity, knowledge : int
-        Units of one frequent word, and sememes and morphemes: in the bag, or, without one, among a slot's units.
-    carrier, amplitudes, bag : bool
-        Whether the encoding has the part.
-    shared : bool
-        Whether one table serves all slots; all q_j are equal then.
+    vocabulary, dimension : int, V and D
+    sizes : tuple of int, leaf dimensions (q_1, ..., q_n)
+    rank : int, r
+    slot_units : int, U, the number of units of every slot
+    private, knowledge : int
+        Private vectors, and units that are known: in the bag, or in other forms in every slot.
+    form : str, of FORMS; "see" has a bag and a projection, the others are sums of products alone
+    per_term : bool
+        Whether each term of `see` has its own index, (V, r, n) instead of (V, 1, n).
 
-    Examples
-    --------
-    >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428).floats        # word2ket, every word its own four leaves
+    >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428, form="paper").parameters   # word2ket
     486848
-    >>> Plan(8848, 512, (8, 8, 8), 7, 3013, shared=True).floats  # MorphTE, one table for all slots
-    168728
     """
 
     vocabulary: int
@@ -51,98 +43,133 @@ class Plan:
     sizes: tuple
     rank: int
     slot_units: int
-    identity: int = 0
+    private: int = 0
     knowledge: int = 0
-    carrier: bool = False
-    amplitudes: bool = False
-    bag: bool = False
-    shared: bool = False
+    form: str = "see"
+    per_term: bool = True
 
     @property
-    def inner(self):
+    def inner_dim(self):
         """d' = prod q_j."""
         return prod(self.sizes)
 
     @property
-    def floats(self):
-        """r sum_j U q_j (r U q if shared)  + V r (amplitudes)  + d' D (carrier)  + d' (identity + knowledge) (bag)."""
-        return (
-            self.rank * self.slot_units * self.widths
-            + self.amplitudes * self.vocabulary * self.rank
-            + self.carrier * self.inner * self.dimension
-            + self.bag * self.inner * (self.identity + self.knowledge)
-        )
-
-    @property
-    def widths(self):
-        """Numbers a unit owns in a term: sum_j q_j, or q if one table serves all slots."""
-        return self.sizes[0] if self.shared else sum(self.sizes)
+    def parameters(self):
+        """r U sum_j q_j, and for `see` d' D (projection) + d' (private + knowledge) (bag)."""
+        tables = self.rank * self.slot_units * sum(self.sizes)
+        if self.form != "see":
+            return tables
+        return tables + self.inner_dim * (self.dimension + self.private + self.knowledge)
 
     @property
     def ratio(self):
-        """V D / floats."""
-        return self.vocabulary * self.dimension / self.floats
+        """V D / parameters."""
+        return self.vocabulary * self.dimension / self.parameters
 
-    def bytes(self, bag_entries=0, terms=1):
-        """4 a float, and the index: the smallest integer type for V n terms entries and, with a bag, its entries and V lengths.
+    def bytes(self, bag_entries=0):
+        """4 per parameter, and the index in the smallest integer types.
 
-        Parameters
-        ----------
-        bag_entries : int
-            How many units the bags of all words hold together; it depends on the words, not on the plan.
-        terms : int
-            1 for an index (V, n); r for an index (V, r, n).
-
-        Examples
-        --------
-        >>> Plan(4000, 192, (8, 6, 4), 2, 533).bytes(terms=2) - 4 * Plan(4000, 192, (8, 6, 4), 2, 533).floats
-        48000
+        The index has V n entries, r times as many with an index per term (form "paper" may have one); a bag
+        has V lengths and its entries, whose number depends on the words and not on the plan.
         """
+        terms = 1 if self.form == "morphemes" or not self.per_term else self.rank
         index = self.vocabulary * len(self.sizes) * terms * smallest(self.slot_units).itemsize
-        index += self.bag * (self.vocabulary + bag_entries * smallest(self.identity + self.knowledge).itemsize)
-        return 4 * self.floats + index
+        if self.form == "see":
+            index += self.vocabulary
+            index += bag_entries * smallest(self.private + self.knowledge).itemsize
+        return 4 * self.parameters + index
 
     @property
     def lookup_flops(self):
-        """FLOPs of one row: the product of each half of the slots, their batched product over terms, the carrier.
-
-        Without the bag, which adds d' for each unit of the word.
-        """
+        """FLOPs of one row, without the bag: products of both halves, sum over terms, projection."""
         half = len(self.sizes) // 2
-        partial = sum(self.rank * prod(part[:i]) for part in (self.sizes[:half], self.sizes[half:])
-                      for i in range(2, len(part) + 1))  # multiplications of the Kronecker products of each half
-        terms = 2 * self.rank * self.inner if half else self.rank * self.inner
-        return partial + terms + self.amplitudes * self.rank * self.sizes[0] + 2 * self.carrier * self.inner * self.dimension
+        halves = self.sizes[:half], self.sizes[half:]
+        partial = sum(prod(part[:i]) for part in halves for i in range(2, len(part) + 1))
+        terms = (2 if half else 1) * self.rank * self.inner_dim
+        return self.rank * partial + terms + self._projection_flops
 
     @property
     def head_flops(self):
-        """FLOPs of the scores of one hidden state when the rows of all words are at hand: carrier, then V products."""
-        return 2 * self.carrier * self.inner * self.dimension + 2 * self.vocabulary * self.inner
+        """FLOPs of one hidden state's scores with the rows at hand: projection, V products."""
+        return self._projection_flops + 2 * self.vocabulary * self.inner_dim
+
+    @property
+    def _projection_flops(self):
+        return 2 * self.inner_dim * self.dimension if self.form == "see" else 0
 
 
-@cache
-def leaf_sizes(dimension, order):
-    """The most even exact factorisation of `dimension` into `order` leaf sizes, largest first.
+def make_plan(form, vocabulary, dimension, ratio, known, order=None, per_term=True):
+    """The plan of a form; the order is 2 for "see" and 3 for the others when left out."""
+    if form not in FORMS:
+        raise InputError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form == "see":
+        return plan_see(vocabulary, dimension, ratio, order or 2, known, per_term)
+    return plan_paper(vocabulary, dimension, ratio, order or 3, known, form)
 
-    Examples
-    --------
-    >>> leaf_sizes(384, 3), leaf_sizes(64, 2), leaf_sizes(10, 3)
-    ((8, 8, 6), (8, 8), (5, 2, 1))
+
+def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
+    """Our form: a projection, a bag of private and knowledge vectors, products of hash buckets.
+
+    1. The projection has about WIDTH D / sqrt(ratio) dimensions.
+    2. Of what is left, a third goes to the vectors of the `known` units, as far as they exist;
+    3. an eighth to the leaf tables: of 3 sqrt(V) units per slot, or with an index per term of at least 8
+       and at most 256 units in up to 16 terms;
+    4. the rest to private vectors, and what then remains, less than one vector, to further units.
+
+    So `plan.parameters <= V D / ratio`. InputError if ratio or order is out of reach.
+
+    >>> plan = plan_see(4000, 192, 10, known=900)
+    >>> plan.sizes, plan.rank, plan.parameters <= 76800
+    ((11, 8), 16, True)
     """
-    if order == 1:
-        return (dimension,)
-    splits = ((q, *leaf_sizes(dimension // q, order - 1)) for q in range(1, dimension + 1) if dimension % q == 0)
-    return min((tuple(sorted(split, reverse=True)) for split in splits), key=lambda split: (sum(split), split))
+    _check_order(order, dimension)
+    least = 2**order * dimension + 4 * order  # leaves of two numbers, two units per slot, one term
+    check_ratio(ratio, vocabulary * dimension / least, f"the form see of order {order}")
+    budget = vocabulary * dimension / ratio
+    inner = _inner_dimension(dimension, ratio, order, budget, 4 * order, WIDTH[per_term])
+    sizes = leaf_sizes(inner, order)
+    left = budget - inner * dimension
+    knowledge = min(known, int(SHARES["knowledge"] * left / inner))
+    products = SHARES["products"] * left
+    if per_term:
+        rank = max(1, min(MAX_TERMS, int(products / (8 * sum(sizes)))))
+        max_units = min(vocabulary, MAX_CODES)
+    else:
+        rank = max(1, round(products / (3 * sqrt(vocabulary) * sum(sizes))))
+        max_units = vocabulary
+    unit = rank * sum(sizes)  # parameters of one more unit in every slot
+    slot_units = min(max_units, max(2, int(products / unit)))
+    left -= slot_units * unit
+    knowledge = max(0, min(knowledge, int(left / inner)))
+    private = min(vocabulary, int(left / inner) - knowledge)
+    left -= inner * (private + knowledge)
+    slot_units = min(max_units, slot_units + int(left / unit))
+    plan = Plan(vocabulary, dimension, sizes, rank, slot_units, private, knowledge)
+    return replace(plan, per_term=per_term)
+
+
+def plan_paper(vocabulary, dimension, ratio, order=3, known=0, form="paper"):
+    """The papers' form: a sum of products; slots hold private, knowledge and bucket units.
+
+    The rank is the smallest, from 2 on, that needs at most 0.3 V units per slot; a quarter of these are
+    private, at most a half knowledge, the rest buckets (ours: the papers do not say).
+    """
+    _check_order(order, dimension)
+    sizes = leaf_sizes(dimension, order)
+    largest = vocabulary * dimension / (2 * 4 * sum(sizes))
+    check_ratio(ratio, largest, f"the form {form} of order {order}")
+    units = vocabulary * dimension / ratio / sum(sizes)
+    rank = max(2, ceil(units / (0.3 * vocabulary)))
+    slot_units = int(units / rank)
+    knowledge = min(known, slot_units // 2)
+    return Plan(vocabulary, dimension, sizes, rank, slot_units, slot_units // 4, knowledge, form)
 
 
 def low_rank(vocabulary, dimension, ratio):
-    """The smallest rank of factors (V, r) and (r, D) that keeps at least 1/ratio of the floats.
+    """The smallest rank of factors (V, r) and (r, D) that keeps at least 1/ratio of the parameters.
 
-    Rounded up, so that the control never has fewer floats than what it is compared with. A DataError if the ratio is below 1 or
-    beyond the largest, V D / (V + D) at rank 1.
+    Rounded up, so that the control never has fewer than what it is compared with.
 
-    Examples
-    --------
     >>> low_rank(4000, 192, 10), low_rank(4000, 192, 40)
     (19, 5)
     """
@@ -151,148 +178,44 @@ def low_rank(vocabulary, dimension, ratio):
     return min(vocabulary, dimension, ceil(largest / ratio))
 
 
-def plan_general(vocabulary, dimension, ratio, order=2, known=0, amplitudes=False, shared=False, superposed=False):
-    """The default form (ours): a carrier, a bag of identity and knowledge units, a product of back-off units.
+@cache
+def leaf_sizes(dimension, order):
+    """The most even exact factorisation of `dimension` into `order` leaf sizes, largest first.
 
-    The carrier has about 0.9 D / sqrt(ratio) dimensions. Of what it leaves, a third goes to knowledge units (as far as `known`
-    units exist), an eighth to the product, and the rest to identity units. A slot has about 3 sqrt(V) units, some ten pairs
-    for every word. Where every term has units of its own, r choices tell a word apart: the carrier is wider, and a slot has at
-    most 256 units. These numbers worked well among the few that were tried (docs/results.md) and are not derived.
-
-    Parameters
-    ----------
-    vocabulary, dimension : int
-    ratio : float
-    order : int
-    known : int
-        How many knowledge units the vocabulary offers.
-    amplitudes : bool
-        Give every word its own amplitudes, at V r floats.
-    shared : bool
-        One table for all slots; d' is then a power q^n.
-    superposed : bool
-        Every term has units of its own: an index (V, r, n).
-
-    Returns
-    -------
-    Plan
-        With ``plan.floats <= V D / ratio``.
-
-    Raises
-    ------
-    DataError
-        If the ratio is below 1 or beyond the largest that the form allows.
-
-    Examples
-    --------
-    >>> plan = plan_general(4000, 192, 10, known=900)
-    >>> plan.sizes, plan.floats <= 76800
-    ((8, 7), True)
+    >>> leaf_sizes(384, 3), leaf_sizes(64, 2), leaf_sizes(10, 3)
+    ((8, 8, 6), (8, 8), (5, 2, 1))
     """
-    floor = 2**order * dimension + 4 * order + amplitudes * vocabulary  # leaves of two numbers, two units a slot, one term
-    check_ratio(ratio, vocabulary * dimension / floor, f"the default form of order {order}")
-    budget = vocabulary * dimension / ratio
-    width = WIDE if superposed else WIDTH
-    inner = inner_dimension(dimension, ratio, order, budget, floor - 2**order * dimension, width)
-    sizes = (floor_root(inner, order),) * order if shared else leaf_sizes(inner, order)
-    plan = Plan(vocabulary, dimension, sizes, 1, 1, carrier=True, amplitudes=amplitudes, bag=True, shared=shared)
-    inner, widths = plan.inner, plan.widths
-    left = budget - inner * dimension
-    knowledge = min(known, int(KNOWLEDGE * left / inner))
-    rank = max(1, round(PRODUCT * left / (3 * sqrt(vocabulary) * widths)))
-    if superposed:
-        rank = max(1, min(TERMS, int(PRODUCT * left / (8 * widths))))  # eight units a slot, or fewer terms
-    if amplitudes:
-        rank = max(1, int(left / 4 / vocabulary))
-        left -= rank * vocabulary
-    most = min(vocabulary, CODES) if superposed else vocabulary
-    slot_units = min(most, max(2, int(PRODUCT * left / (rank * widths))))
-    left -= rank * slot_units * widths
-    knowledge = max(0, min(knowledge, int(left / inner)))
-    identity = min(vocabulary, int(left / inner) - knowledge)
-    left -= inner * (identity + knowledge)
-    slot_units = min(most, slot_units + int(left / (rank * widths)))  # less than one unit a slot stays unused
-    return replace(plan, rank=rank, slot_units=slot_units, identity=identity, knowledge=knowledge)
+    if order == 1:
+        return (dimension,)
+    divisors = [q for q in range(1, dimension + 1) if dimension % q == 0]
+    splits = ((q, *leaf_sizes(dimension // q, order - 1)) for q in divisors)
+    ordered = (tuple(sorted(split, reverse=True)) for split in splits)
+    return min(ordered, key=lambda split: (sum(split), split))
 
 
-def plan_product(vocabulary, dimension, ratio, order=3, known=0):
-    """The papers' form: a sum of products, no amplitudes, no carrier; slots hold identity, knowledge and back-off units.
+def _inner_dimension(dimension, ratio, order, budget, rest, width):
+    """d': near width D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
 
-    The rank is the smallest, from 2 on, that needs at most 0.3 V units a slot; a quarter of the units are identity
-    units, at most a half knowledge, the rest back-off (ours: the papers do not say how slots are filled).
-
-    Raises
-    ------
-    DataError
-        If the ratio is below 1 or beyond the largest that the form allows.
-
-    Examples
-    --------
-    >>> plan_product(4000, 192, 40).sizes
-    (8, 6, 4)
-    """
-    sizes = leaf_sizes(dimension, order)
-    check_ratio(ratio, vocabulary * dimension / (2 * 4 * sum(sizes)), f"the papers' form of order {order}")
-    budget = vocabulary * dimension / ratio
-    units = budget / sum(sizes)
-    rank = 2
-    while units / rank > 0.3 * vocabulary:
-        rank += 1
-    slot_units = int(units / rank)
-    knowledge = min(known, slot_units // 2)
-    return Plan(vocabulary, dimension, sizes, rank, slot_units, identity=slot_units // 4, knowledge=knowledge)
-
-
-def plan_policy(policy, vocabulary, dimension, ratio, known, order=None):
-    """The plan for a policy of `see_min.units`: `plan_general` for those of GENERAL, `plan_product` for the others.
-
-    Parameters, but for the policy, and errors are theirs; the order is 2 in the first and 3 in the second when left out.
-    """
-    if policy not in GENERAL:
-        return plan_product(vocabulary, dimension, ratio, order or 3, known)
-    known = 0 if policy == "backoff" else known
-    form = {name: policy == name for name in ("amplitudes", "shared", "superposed")}
-    return plan_general(vocabulary, dimension, ratio, order or 2, known, **form)
-
-
-def inner_dimension(dimension, ratio, order, budget, rest, width=WIDTH):
-    """d' of the carrier: near `width` D / sqrt(ratio), a multiple of 8 if it can be, at most 2/5 of the budget.
-
-    `rest` floats stay free for everything else.
-
-    Examples
-    --------
-    >>> inner_dimension(192, 10, 2, 76800, 100), inner_dimension(192, 40, 2, 19200, 100)
-    (56, 24)
+    `rest` parameters stay free for everything else.
     """
     wanted = min(dimension, width * dimension / sqrt(ratio))
     inner = max(2**order, 8 * round(wanted / 8) if wanted >= 12 else int(wanted))
-    fits = lambda d: d * dimension <= min(0.4 * budget, budget - rest) and min(leaf_sizes(d, order)) > 1
-    while inner > 2**order and not fits(inner):
+    most = min(0.4 * budget, budget - rest)
+    while inner > 2**order and (inner * dimension > most or min(leaf_sizes(inner, order)) == 1):
         inner -= 1
     return inner
 
 
-def floor_root(number, order):
-    """The largest q with q^n <= number.
-
-    Examples
-    --------
-    >>> floor_root(64, 2), floor_root(63, 2), floor_root(64, 3)
-    (8, 7, 4)
-    """
-    q = round(number ** (1 / order))
-    return q if q**order <= number else q - 1
+def _check_order(order, dimension):
+    """Refuse an order whose leaves would have fewer than two numbers each."""
+    if not 1 <= order <= max(1, int(dimension).bit_length() - 1):
+        most = max(1, int(dimension).bit_length() - 1)
+        raise InputError(f"order: expected 1 to {most} for {dimension} dimensions, got {order}")
 
 
 def check_ratio(ratio, largest, form):
-    """Refuse a ratio below 1 or beyond `largest`, which the text states.
-
-    Raises
-    ------
-    DataError
-        If it is; NaN too.
-    """
+    """Refuse a ratio below 1 (or NaN) or beyond `largest`, which the text states."""
     if not 1 <= ratio <= largest:
-        allowed = floor(10 * largest) / 10  # rounded down: the largest that the text states is accepted
-        raise DataError(f"ratio: expected 1 to {allowed:.1f} for {form} with this vocabulary, got {ratio:g}")
+        allowed = floor(10 * largest) / 10  # rounded down: the ratio that the text states will do
+        rule = f"expected 1 to {allowed:.1f} for {form} with this vocabulary"
+        raise InputError(f"ratio: {rule}, got {ratio:g}")

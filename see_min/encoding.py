@@ -1,26 +1,32 @@
 """SememeEncoding: leaf tables + index = an embedding matrix that is never stored.
 
-    E[w] = ( sum_{u in bag(w)} b_u  +  sum_{k=1..r} alpha_wk * tables[1][i_wk1, k] (x) ... (x) tables[n][i_wkn, k] ) @ P
+    E[w] = ( sum_{u in bag(w)} b_u
+             + sum_{k=1..r} tables[1][i_wk1, k] (x) ... (x) tables[n][i_wkn, k] ) @ P
 
-The second sum is the encoding of the papers: every term is a product of leaves that belong to units (sememes,
-morphemes, back-off buckets). Amplitudes alpha, carrier P and the bag, whose units own whole vectors that are simply
-added, are ours and optional; without them the formula is the papers' form.
+The second sum is the encoding of the papers: every term is a product of leaves that belong to units
+(sememes, morphemes, hash buckets). The bag, whose units own whole vectors that are added, and the
+projection P are ours and optional; without them the formula is the papers' form.
 """
 
+import json
 import zipfile
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 
-from see_min.checks import DataError, ShapeError, check_at_least, check_axes, check_finite, check_ids
 from see_min.entangle import entangled_rows
+from see_min.errors import InputError, check_at_least, check_axes, check_finite, check_ids
+from see_min.errors import check_shape
 from see_min.files import atomic_path
-from see_min.units import padded
+from see_min.units import Unit
 
-FORMAT = "see_min encoding 1"
-# what numpy and zipfile raise on bytes that are no encoding (RuntimeError: an entry that claims to be encrypted)
-READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+FORMAT = "see_min encoding 2"
+BLOCK = 4096  # words per step of everything that goes through all rows: bounds memory
+# what numpy and zipfile raise on bytes that are no encoding (RuntimeError: claims to be encrypted)
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
+READ_ERRORS += (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -30,63 +36,70 @@ class SememeEncoding:
     Parameters
     ----------
     tables : list of n arrays (U_j, r, q_j)
-        Leaf tables, one a slot; the same array may stand in several slots (MorphTE) and then counts once.
-    index : int array (V, n), or (V, r, n) when the terms of a word use different units
-    amplitudes : array (V, r), optional
-    carrier : array (d', D), optional
-        d' = prod q_j; left out, d' = D.
-    bag : int array (V, m), optional
-        The units whose vectors a word adds up; -1 where it has fewer than m.
-    bag_vectors : array (U, d'), with `bag`
+        Leaf tables, one per slot; the same array may stand in several slots and then counts once.
+    index : int array (V, k, n), or None
+        Unit of each word, term and slot; k is r, or 1 where all terms share it. None: the unit of a
+        word is the word itself, in every slot (U_j = V), and no index is stored.
+    projection : array (d', D), optional
+        P, with d' = prod q_j; left out, d' = D.
+    bag, bag_vectors : sparse array M (V, U) of 0 and 1, and array (U, d'), optional
+    words, slot_names, bag_names : lists of V str, of n lists of Unit, of U Unit, optional
 
     Raises
     ------
-    ShapeError
-        If the parts do not fit together.
-    DataError
-        If an index names a unit that does not exist, or a leaf is not finite.
+    InputError
+        If the parts do not fit together, a unit does not exist, or a number is not finite.
 
     Examples
     --------
     >>> leaf = np.array([[[1., 0.]], [[0., 1.]]])              # two units, one term, q = 2
-    >>> bits = SememeEncoding([leaf, leaf], np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
-    >>> bits.rows([2])
-    array([[0., 0., 1., 0.]])
-    >>> bits.floats                                            # the table is shared by both slots
-    4
+    >>> bits = SememeEncoding([leaf, leaf], np.array([[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]]))
+    >>> bits.rows([2]), bits.parameters                        # both slots share the table
+    (array([[0., 0., 1., 0.]]), 4)
 
-    Source: arXiv 2412.12204 and 2210.15379 for the sum of products; bag, amplitudes and carrier are ours.
+    Source: arXiv 2412.12204 and 2210.15379 for the sum of products.
     """
 
     tables: list
-    index: np.ndarray
-    amplitudes: np.ndarray | None = None
-    carrier: np.ndarray | None = None
-    bag: np.ndarray | None = None
+    index: np.ndarray | None
+    projection: np.ndarray | None = None
+    bag: scipy.sparse.csr_array | None = None
     bag_vectors: np.ndarray | None = None
+    words: list | None = None
+    slot_names: list | None = None
+    bag_names: list | None = None
 
     def __post_init__(self):
         if not self.tables:
-            raise ShapeError("tables: expected at least one slot, got none")
+            raise InputError("tables: expected at least one slot, got none")
         check_axes("tables[0]", self.tables[0], None, None, None)  # the rank is read off it
+        self._check_index()
         for j, table in enumerate(self.tables):
             check_finite(f"tables[{j}]", check_axes(f"tables[{j}]", table, None, self.rank, None))
-        if np.ndim(self.index) == 3:
-            check_axes("index", self.index, None, self.rank, self.order)
-        else:
-            check_axes("index", self.index, None, self.order)
-        for j, table in enumerate(self.tables):
-            check_ids(f"index[..., {j}]", self.index[..., j], len(table))
-        if self.amplitudes is not None:
-            check_finite("amplitudes", check_axes("amplitudes", self.amplitudes, len(self.index), self.rank))
-        if self.carrier is not None:
-            check_finite("carrier", check_axes("carrier", self.carrier, self.inner, None))
+            if self.index is not None:
+                check_ids(f"index[..., {j}]", self.index[..., j], len(table))
+        if self.projection is not None:
+            check_finite("projection", check_axes("projection", self.projection, self.inner_dim, None))
         if (self.bag is None) != (self.bag_vectors is None):
-            raise ShapeError("bag: expected together with bag_vectors, got one of the two")
+            raise InputError("bag: expected together with bag_vectors, got one of the two")
         if self.bag is not None:
-            check_axes("bag", self.bag, len(self.index), None)
-            check_finite("bag_vectors", check_axes("bag_vectors", self.bag_vectors, None, self.inner))
-            check_ids("bag", self.bag[self.bag >= 0], len(self.bag_vectors))
+            check_finite("bag_vectors", check_axes("bag_vectors", self.bag_vectors, None, self.inner_dim))
+            check_shape("bag", self.bag, len(self), len(self.bag_vectors))
+        if self.words is not None and len(self.words) != len(self):
+            raise InputError(f"words: expected {len(self)}, one per row, got {len(self.words)}")
+
+    def _check_index(self):
+        if self.index is None:
+            rows = len(self.tables[0])
+            if any(len(table) != rows for table in self.tables):
+                raise InputError(f"index: expected one, as slots have other sizes than {rows}")
+            return
+        check_axes("index", self.index, None, None, self.order)
+        if self.index.shape[1] not in (1, self.rank):
+            raise InputError(f"index: expected 1 or {self.rank} terms, got {self.index.shape[1]}")
+
+    def __len__(self):
+        return len(self.tables[0]) if self.index is None else len(self.index)
 
     @property
     def order(self):
@@ -104,157 +117,164 @@ class SememeEncoding:
         return tuple(table.shape[2] for table in self.tables)
 
     @property
-    def inner(self):
+    def inner_dim(self):
         """d' = prod q_j, the dimension in which the products live."""
         return int(np.prod(self.sizes))
 
     @property
     def shape(self):
         """(V, D) of the matrix this stands for."""
-        return len(self.index), self.inner if self.carrier is None else self.carrier.shape[1]
+        return len(self), self.inner_dim if self.projection is None else self.projection.shape[1]
 
     @property
-    def parameters(self):
-        """Every float array by name; a table shared by several slots once, under the first of them."""
+    def arrays(self):
+        """Every array of parameters by name; a table of several slots once, under the first."""
         once = {}
         for j, table in enumerate(self.tables):
             once.setdefault(id(table), (f"tables.{j}", table))
-        named = dict(once.values(), amplitudes=self.amplitudes, carrier=self.carrier, bag_vectors=self.bag_vectors)
+        named = dict(once.values(), projection=self.projection, bag_vectors=self.bag_vectors)
         return {name: array for name, array in named.items() if array is not None}
 
     @property
-    def floats(self):
-        """Number of floats kept: leaf tables, amplitudes, carrier and bag vectors."""
-        return sum(array.size for array in self.parameters.values())
+    def parameters(self):
+        """Number of parameters: leaf tables, projection and bag vectors."""
+        return sum(array.size for array in self.arrays.values())
 
     @property
     def index_bytes(self):
-        """Bytes of the index: the smallest integer type a slot; a bag costs a length byte a word and its entries.
-
-        A slot in which every word has its own number costs nothing.
-        """
-        own = np.arange(len(self.index)).reshape(-1, *[1] * (self.index.ndim - 2))  # (V,) or (V, 1)
-        bytes_ = sum(self.index[..., j].size * smallest(len(table)).itemsize for j, table in enumerate(self.tables)
-                     if not (self.index[..., j] == own).all())
+        """Bytes of index and bag: the smallest integer types, and a length byte per word of a bag."""
+        total = 0
+        if self.index is not None:
+            entries = self.index[..., 0].size
+            total = sum(entries * smallest(len(table)).itemsize for table in self.tables)
         if self.bag is not None:
-            bytes_ += len(self.bag) + np.count_nonzero(self.bag >= 0) * smallest(len(self.bag_vectors)).itemsize
-        return int(bytes_)
+            total += len(self) + self.bag.nnz * smallest(len(self.bag_vectors)).itemsize
+        return int(total)
+
+    @property
+    def bytes(self):
+        """4 per parameter, and the index."""
+        return 4 * self.parameters + self.index_bytes
+
+    def units_of(self, ids):
+        """The unit of each slot, int array (W, k, n)."""
+        if self.index is not None:
+            return self.index[ids]  # (W, k, n)
+        return np.broadcast_to(np.asarray(ids)[:, None, None], (len(ids), 1, self.order))
 
     def leaves(self, ids):
         """The leaves of words: a list of n arrays (W, r, q_j)."""
-        if self.index.ndim == 2:
-            return [table[self.index[ids, j]] for j, table in enumerate(self.tables)]  # (W, r, q_j)
-        term = np.arange(self.rank)
-        return [table[self.index[ids, :, j], term] for j, table in enumerate(self.tables)]  # (W, r, q_j)
+        index, term = self.units_of(ids), np.arange(self.rank)  # (W, k, n), (r,)
+        return [table[index[:, :, j], term] for j, table in enumerate(self.tables)]
 
     def inner_rows(self, ids):
-        """Rows before the carrier, (W, d')."""
-        amplitudes = None if self.amplitudes is None else self.amplitudes[ids]
-        rows = entangled_rows(self.leaves(ids), amplitudes)  # (W, d')
-        if self.bag is not None:
-            units = self.bag[ids]  # (W, m)
-            for column in units.T:  # one gather of (W, d') at a time keeps memory at the size of the rows
-                has = column >= 0
-                rows[has] += self.bag_vectors[column[has]]
-        return rows
+        """Rows before the projection, (W, d')."""
+        rows = entangled_rows(self.leaves(ids))  # (W, d')
+        return rows if self.bag is None else rows + self.bag[ids] @ self.bag_vectors
 
     def rows(self, ids):
-        """Embeddings of words; only the leaves of these ids are touched.
-
-        Parameters
-        ----------
-        ids : int array (...)
-
-        Returns
-        -------
-        array (..., D)
-
-        Raises
-        ------
-        DataError
-            If an id is not in 0 .. V - 1.
-        """
-        ids = check_ids("ids", ids, len(self.index))
+        """Embeddings (..., D) of ids (...); only their leaves are touched. InputError for a bad id."""
+        ids = check_ids("ids", ids, len(self))
         rows = self.inner_rows(ids.reshape(-1))  # (W, d')
-        rows = rows if self.carrier is None else rows @ self.carrier  # (W, D)
+        rows = rows if self.projection is None else rows @ self.projection  # (W, D)
         return rows.reshape(*ids.shape, self.shape[1])
 
-    def scores(self, h, block=4096):
-        """h @ E.T without E: the carrier meets h first, then rows are made `block` words at a time.
+    def scores(self, h, block=BLOCK):
+        """h @ E.T (N, V) for h (N, D), without E: P meets h, then rows are made in blocks of words.
 
-        Parameters
-        ----------
-        h : array (N, D)
-        block : int
-            Words a step; beyond the result, memory is block * d' floats and the leaves they gather.
-
-        Returns
-        -------
-        array (N, V)
-
-        Raises
-        ------
-        ShapeError
-            If h is not (N, D).
-        DataError
-            If block is below 1.
+        Beyond the result, memory is block * d' numbers and their leaves.
         """
         V, D = self.shape
         h = check_axes("h", h, None, D)
         check_at_least("block", block, 1)
-        dtype = np.result_type(h, *self.parameters.values())  # of h @ E.T: whole numbers in h must not round the scores
-        if self.carrier is not None:
-            h = h @ self.carrier.T  # (N, d')
+        dtype = np.result_type(h, *self.arrays.values())  # whole numbers in h must not round scores
+        if self.projection is not None:
+            h = h @ self.projection.T  # (N, d')
         out = np.empty((len(h), V), dtype=dtype)
-        for start in range(0, V, block):
-            ids = np.arange(start, min(start + block, V))
-            out[:, ids] = h @ self.inner_rows(ids).T  # (N, W)
+        for words in row_blocks(V, block):
+            ids = np.arange(words.start, words.stop)
+            out[:, words] = h @ self.inner_rows(ids).T  # (N, W)
         return out
 
     def save(self, path):
-        """Write a compressed .npz (no pickle): floats as they are, indices in the smallest integer type."""
-        arrays = {"format": np.array(FORMAT), **self.parameters}
-        owner = {id(array): name for name, array in self.parameters.items()}
+        """Write a compressed .npz (no pickle): arrays as they are, indices in the smallest type."""
+        arrays = {"format": np.array(FORMAT), **self.arrays}
+        owner = {id(array): name for name, array in self.arrays.items()}
         arrays["slots"] = np.array([owner[id(table)] for table in self.tables])
-        for j, table in enumerate(self.tables):
-            arrays[f"index.{j}"] = self.index[..., j].astype(smallest(len(table)))
+        if self.index is not None:
+            for j, table in enumerate(self.tables):
+                arrays[f"index.{j}"] = self.index[..., j].astype(smallest(len(table)))  # (V, k)
         if self.bag is not None:
-            arrays["bag.lengths"] = (self.bag >= 0).sum(1).astype(smallest(self.bag.shape[1] + 1))
-            arrays["bag.units"] = self.bag[self.bag >= 0].astype(smallest(len(self.bag_vectors)))
+            arrays["bag.lengths"] = np.diff(self.bag.indptr).astype(smallest(self.bag.shape[1] + 1))
+            arrays["bag.units"] = self.bag.indices.astype(smallest(self.bag.shape[1]))
+        names = {"words": self.words, "bag.names": self.bag_names}
+        names |= {f"slot.names.{j}": slot for j, slot in enumerate(self.slot_names or ())}
+        arrays |= {key: _as_bytes(value) for key, value in names.items() if value is not None}
         with atomic_path(path) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **arrays)
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        DataError
-            If the file is missing, truncated, or not an encoding.
-        """
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:  # numpy leaves a damaged file open
+        """Read what `save` wrote; InputError if the file is missing, truncated, or another."""
+        try:  # opened here, because numpy leaves a damaged file open
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            if str(arrays.pop("format", "")) != FORMAT:
-                raise DataError(f"no entry format = '{FORMAT}'")
-            slots = [str(name) for name in arrays.pop("slots")]
-            index = np.stack([arrays[f"index.{j}"].astype(np.int64) for j in range(len(slots))], axis=-1)
-            bag = None
-            if "bag_vectors" in arrays:
-                bag = padded(np.split(arrays["bag.units"].astype(np.int64), np.cumsum(arrays["bag.lengths"], dtype=int)[:-1]))
-            return cls([arrays[name] for name in slots], index, arrays.get("amplitudes"), arrays.get("carrier"),
-                       bag, arrays.get("bag_vectors"))
+            return cls(**_parts(arrays))
         except READ_ERRORS as error:
-            raise DataError(f"{path}: expected an encoding saved by see_min, got {type(error).__name__}: {error}") from None
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{path}: expected an encoding saved by see_min, got {reason}") from None
+
+
+def _parts(arrays):
+    """The arguments of a SememeEncoding from the arrays of a file."""
+    if str(arrays.get("format", "")) != FORMAT:
+        raise InputError(f"no entry format = '{FORMAT}'")
+    slots = [str(name) for name in arrays["slots"]]
+    index = bag = None
+    if "index.0" in arrays:
+        columns = [arrays[f"index.{j}"].astype(np.int64) for j in range(len(slots))]  # (V, k) each
+        index = np.stack(columns, axis=-1)  # (V, k, n)
+    if "bag_vectors" in arrays:
+        ends = np.append(0, np.cumsum(arrays["bag.lengths"], dtype=np.int64))  # (V + 1,)
+        units = arrays["bag.units"].astype(np.int64)
+        shape = len(ends) - 1, len(arrays["bag_vectors"])
+        check_ids("bag", units, shape[1])
+        bag = scipy.sparse.csr_array((np.ones(len(units)), units, ends), shape=shape)
+    slot_names = [_as_units(arrays.get(f"slot.names.{j}")) for j in range(len(slots))]
+    return {
+        "tables": [arrays[name] for name in slots],
+        "index": index,
+        "projection": arrays.get("projection"),
+        "bag": bag,
+        "bag_vectors": arrays.get("bag_vectors"),
+        "words": _as_text(arrays.get("words")),
+        "slot_names": None if None in slot_names else slot_names,
+        "bag_names": _as_units(arrays.get("bag.names")),
+    }
+
+
+def _as_bytes(names):
+    """Names as JSON in one array of bytes: numpy's str takes 4 bytes per letter of the longest."""
+    return np.frombuffer(json.dumps([str(name) for name in names]).encode(), dtype=np.uint8)
+
+
+def _as_text(array):
+    return None if array is None else json.loads(array.tobytes())
+
+
+def _as_units(array):
+    return None if array is None else [Unit.parse(text) for text in _as_text(array)]
 
 
 def smallest(count):
-    """The smallest unsigned dtype that holds 0 .. count - 1.
-
-    Examples
-    --------
-    >>> smallest(256), smallest(257)
-    (dtype('uint8'), dtype('uint16'))
-    """
+    """The smallest unsigned dtype that holds 0 .. count - 1."""
     return np.min_scalar_type(max(count - 1, 0))
+
+
+def row_blocks(rows, size):
+    """Slices of at most `size` rows that together are all of them.
+
+    >>> row_blocks(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -1,266 +1,250 @@
-"""Words -> units: which sememes, morphemes, back-off buckets and identity units a word is made of.
+"""Words -> units: which sememes, morphemes, private vectors and hash buckets a word is made of.
 
-A policy is a function from annotated words and a plan to `Units`. What knowledge cannot fill is filled by a
-*back-off unit*, a hash of the word into a bounded number of buckets: a pad shared by all short words would confine them
-to one small subspace. The rule that places units in slots is ours: the paper's is not known.
+`assign` turns annotated words and a plan into `Units`: an index for the slots of the products and a
+sparse 0/1 matrix M, the bag. The papers' rule that places units in slots is not known; ours is here.
+What knowledge cannot fill is filled by a *hash bucket*: a pad shared by all short words would confine
+them to one small subspace.
 """
 
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 
-from see_min.checks import DataError
+
+class Unit(NamedTuple):
+    """What words share vectors by.
+
+    Kinds: sememe; stem and affix (the first and the further morphemes); word (the private vector of one
+    word); frequency (the bin of ranks between two powers of two); bucket.
+
+    >>> str(Unit("sememe", "calculate")), Unit.parse("affix:s")
+    ('sememe:calculate', Unit(kind='affix', name='s'))
+    """
+
+    kind: str
+    name: str
+
+    def __str__(self):
+        return f"{self.kind}:{self.name}"
+
+    @classmethod
+    def parse(cls, text):
+        """The unit that `str` wrote."""
+        kind, _, name = text.partition(":")
+        return cls(kind, name)
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of a word: its senses, each a tuple of sememes (head first), and its morphemes (stem first)."""
+    """What is known of a word: senses, tuples of sememes (head first), and morphemes (stem first)."""
 
     senses: tuple = ()
     morphemes: tuple = ()
 
     @property
     def units(self):
-        """All unit names once: sememes of all senses, then morphemes.
+        """Each unit once: the sememes of all senses, then the morphemes.
 
-        Examples
-        --------
-        >>> Annotation((("part", "more"), ("part",)), ("add", "s")).units
-        ('s:part', 's:more', 'm:add', '+s')
+        >>> [str(u) for u in Annotation((("part", "more"), ("part",)), ("add", "s")).units]
+        ['sememe:part', 'sememe:more', 'stem:add', 'affix:s']
         """
-        sememes = [f"s:{name}" for sense in self.senses for name in sense]
+        sememes = [Unit("sememe", name) for sense in self.senses for name in sense]
         return tuple(dict.fromkeys(sememes + morpheme_units(self.morphemes)))
 
 
 @dataclass
 class Units:
-    """The index of an encoding and the names behind its numbers.
+    """The index of an encoding, its bag, and the units behind the numbers.
 
     Attributes
     ----------
-    index : int array (V, n) or (V, r, n)
-    free : bool array, same shape
-        Entries that hold a back-off unit: a fit may re-deal them.
-    backoff : list of n pairs
-        First and last + 1 number of the back-off units of each slot.
-    names : list of n lists of str
-        Unit names a slot: ``=word`` identity, ``#rank`` rarity, ``s:`` sememe, ``m:`` stem,
-        ``+`` further morpheme, ``~`` back-off, ``anchor`` the unit that all words share in a knowledge term.
-    bag : int array (V, m) or None
-    bag_names : list of str
+    index : int array (V, k, n), the unit of each word, term and slot; k = 1 where terms share it, or r
+    free : bool array (V, k, n), entries that hold a hash bucket: a fit may reassign them
+    buckets : list of n pairs, first and last + 1 number of each slot's hash buckets
+    slot_names : list of n lists of Unit
+    bag : sparse array M (V, U), 1 where a word adds the vector of a unit; or None
+    bag_names : list of U Unit
     """
 
     index: np.ndarray
     free: np.ndarray
-    backoff: list
-    names: list
-    bag: np.ndarray | None = None
-    bag_names: tuple = ()
+    buckets: list
+    slot_names: list
+    bag: scipy.sparse.csr_array | None = None
+    bag_names: list | None = None
 
 
 def annotate(words, lexicon, segments):
-    """Put together senses (of a Lexicon) and morphemes (of `morphemes.segment`) of every word."""
-    return [Annotation(tuple(map(tuple, lexicon.senses(word))), tuple(parts)) for word, parts in zip(words, segments)]
+    """Senses (of a Lexicon) and morphemes (one list per word) of every word, as Annotations."""
+    pairs = zip(words, segments)
+    return [Annotation(tuple(map(tuple, lexicon.senses(word))), tuple(parts)) for word, parts in pairs]
 
 
-def bucket(text, buckets):
-    """A number from 0 to buckets - 1, the same on every machine.
+def bucket(text, n_buckets):
+    """A number from 0 to n_buckets - 1, the same on every machine.
 
-    BLAKE2 and not a CRC: a CRC is linear, so the numbers of "word 0" and "word 1" differ by one constant and, among 256
-    buckets, each of the two would determine the other.
+    BLAKE2 and not a CRC: a CRC is linear, so the numbers of "word 0" would determine those of "word 1".
     """
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % max(buckets, 1)
+    return int.from_bytes(digest, "big") % max(n_buckets, 1)
 
 
 def morpheme_units(morphemes):
-    """Unit names of a word's morphemes: a stem and an affix of the same letters are different units; "" is no stem.
-
-    Examples
-    --------
-    >>> morpheme_units(("play", "ing")), morpheme_units(("", "ing"))
-    (['m:play', '+ing'], ['+ing'])
-    """
-    return [f"+{name}" if i else f"m:{name}" for i, name in enumerate(morphemes) if name]
+    """Units of morphemes; a stem and an affix of the same letters differ, and "" is no stem."""
+    return [Unit("affix" if i else "stem", name) for i, name in enumerate(morphemes) if name]
 
 
 def shared_units(annotations):
-    """Unit names that at least two words have, the most common first (ties by name)."""
-    count = Counter(name for annotation in annotations for name in annotation.units)
-    return [name for name, times in sorted(count.items(), key=lambda item: (-item[1], item[0])) if times > 1]
+    """Units that at least two words have, the most common first (ties by kind and name)."""
+    count = Counter(unit for annotation in annotations for unit in annotation.units)
+    ranked = sorted(count.items(), key=lambda item: (-item[1], item[0]))
+    return [unit for unit, times in ranked if times > 1]
 
 
-def additive(words, annotations, plan):
-    """The default (ours): knowledge, identity and rarity units in the bag, every slot of the product a free back-off unit.
-
-    A frequent word has an identity unit and no other in the bag. The others have the sememes of all their senses, their
-    morphemes, and the rarity unit of their rank, one for each doubling: what words of one frequency have in common
-    need not be learned by each.
-    """
-    n, U = len(plan.sizes), plan.slot_units
-    index = np.array([[bucket(f"{word} {j}", U) for j in range(n)] for word in words])  # (V, n)
-    units = Units(index, np.ones_like(index, dtype=bool), [(0, U)] * n, [[f"~{u}" for u in range(U)]] * n)
-    if not plan.bag:
-        return units
-    rare = [f"#{2**k}" for k in range(len(words).bit_length())]  # ranks 2^k .. 2^(k+1) - 1, counted from 1
-    total = plan.identity + plan.knowledge
-    known = shared_units(annotations[max(0, plan.identity - len(rare)) :])[: plan.knowledge]
-    identity = [f"={word}" for word in words[: max(0, total - len(known) - len(rare))]]  # what knowledge does not need, too
-    number = {name: i for i, name in enumerate((identity + known + rare)[:total])}
-    lists = []
-    for rank, (word, annotation) in enumerate(zip(words, annotations), start=1):
-        owns = f"={word}" in number
-        own = f"={word}" if owns else f"#{2 ** (rank.bit_length() - 1)}"
-        further = () if owns else annotation.units  # what a word owns outright leaves nothing to share
-        lists.append([number[name] for name in (own, *further) if name in number])
-    units.bag, units.bag_names = padded(lists), tuple(number)
-    return units
-
-
-def superposed(words, annotations, plan):
-    """`additive`, but every term has back-off units of its own: a word is one of U^(n r) sums of products, not of U^n."""
-    units = additive(words, annotations, plan)
-    n, U = len(plan.sizes), plan.slot_units
-    units.index = np.array([[[bucket(f"{word} {k} {j}", U) for j in range(n)] for k in range(plan.rank)] for word in words])
-    units.free = np.ones_like(units.index, dtype=bool)  # (V, r, n)
-    return units
-
-
-def backoff(words, annotations, plan):
-    """The default form without any knowledge: `additive` of words about which nothing is known."""
-    return additive(words, [Annotation()] * len(words), plan)
-
-
-def undealt(words, annotations, plan):
-    """`additive`, but the slots of the product stay as the hash dealt them: shows what re-dealing is worth."""
-    units = additive(words, annotations, plan)
-    units.free[:] = False
-    return units
-
-
-def morphemes(words, annotations, plan):
-    """MorphTE's way: slot j holds morpheme j in every term; back-off where a word has fewer."""
-    pools = [[morpheme_units(annotation.morphemes)] for annotation in annotations]
-    return fill(words, pools, plan)
-
-
-def senses(words, annotations, plan):
-    """Senses as terms: term k takes sense k mod (number of senses); slots hold the stem, the sense's sememes, the affixes."""
-    pools = []
-    for annotation in annotations:
-        stem, affixes = morpheme_units(annotation.morphemes)[:1], morpheme_units(annotation.morphemes)[1:]
-        pools.append([stem + [f"s:{name}" for name in sense] + affixes for sense in annotation.senses or ((),)])
-    return fill(words, pools, plan)
-
-
-def mixed(words, annotations, plan):
-    """Morphemes, then sememes: slots hold the stem, the affixes, then the sememes of all senses, in every term."""
-    pools = []
-    for annotation in annotations:
-        known = morpheme_units(annotation.morphemes)
-        pools.append([known + [name for name in annotation.units if name not in known]])
-    return fill(words, pools, plan)
-
-
-def terms(words, annotations, plan):
-    """Knowledge terms and identity terms: in each of the first r/2 terms only slot 1 varies, and holds one unit that is known.
-
-    The other slots of such a term hold one anchor unit for all words. The further terms, and slot 1 where no unit
-    is left, have back-off units that a fit may re-deal.
-    """
-    n, r, U = len(plan.sizes), plan.rank, plan.slot_units - 1  # the last unit is the anchor
-    known = {name: i for i, name in enumerate(shared_units(annotations)[: plan.knowledge])}
-    low = [len(known)] + [0] * (n - 1)
-    deal = lambda word, k: [low[j] + bucket(f"{word} {k} {j}", U - low[j]) for j in range(n)]
-    index = np.array([[deal(word, k) for k in range(r)] for word in words])  # (V, r, n)
-    free, half = np.ones_like(index, dtype=bool), (r + 1) // 2
-    index[:, :half, 1:], free[:, :half, 1:] = U, False
-    for w, annotation in enumerate(annotations):
-        units = [known[name] for name in annotation.units if name in known][:half]
-        index[w, : len(units), 0], free[w, : len(units), 0] = units, False
-    names = [[*known] * (j == 0) + [f"~{u}" for u in range(U - low[j])] + ["anchor"] for j in range(n)]
-    return Units(index, free, [(first, U) for first in low], names)
-
-
-def fill(words, pools, plan):
-    """Put pools of unit names into the slots of a plan: identity units first, then known units, else back-off.
+def assign(words, annotations, plan, counts=None):
+    """Put every word's units into the bag and the slots of a plan.
 
     Parameters
     ----------
-    words : list of str, by falling frequency
-    pools : a list a word, of one pool of unit names a sense
-    plan : Plan
+    words : list of V str
+    annotations : list of V Annotation
+    plan : see_min.budget.Plan
+        Its form says where units stand: "see" adds known units up and hashes words into slots;
+        "morphemes" (MorphTE) and "paper" (a sense per term) put known units into slots.
+    counts : array (V,), optional
+        Frequent words get the private vectors. Left out, words stand by falling frequency.
+    """
+    counts = np.zeros(len(words)) if counts is None else np.asarray(counts)
+    ranked = np.argsort(-counts, kind="stable")  # row numbers, the most frequent first
+    if plan.form == "see":
+        return _assign_see(words, annotations, plan, ranked)
+    pools = _sense_pools(annotations) if plan.form == "paper" else _morpheme_pools(annotations)
+    return _fill_slots(words, pools, plan, ranked)
 
-    Returns
-    -------
-    Units with an index (V, n) if no word has two pools, else (V, r, n)
+
+def _assign_see(words, annotations, plan, ranked):
+    """Ours: known units in the bag, every slot of the products a free hash bucket."""
+    n, U = len(plan.sizes), plan.slot_units
+    terms = plan.rank if plan.per_term else 1
+    index = np.array(
+        [[[bucket(f"{w} {k} {j}", U) for j in range(n)] for k in range(terms)] for w in words]
+    ).reshape(len(words), terms, n)
+    slots = [[Unit("bucket", str(u)) for u in range(U)] for _ in range(n)]
+    bag, names = _fill_bag(words, annotations, plan, ranked)
+    return Units(index, np.ones_like(index, dtype=bool), [(0, U)] * n, slots, bag, names)
+
+
+def _fill_bag(words, annotations, plan, ranked):
+    """M (V, U) and its units: a word with a private vector has no other; the rest share theirs.
+
+    Every word without a private vector has a frequency bin, one per doubling of the rank: what words
+    of one frequency have in common need not be learned by each. Knowledge that is not there leaves
+    its vectors to further private ones.
+    """
+    bins = [Unit("frequency", str(2**k)) for k in range(len(words).bit_length())]
+    rare = ranked[max(0, plan.private - len(bins)) :]
+    known = shared_units([annotations[w] for w in rare])[: plan.knowledge]
+    total = plan.private + plan.knowledge
+    n_private = max(0, total - len(known) - len(bins))
+    private = [Unit("word", words[w]) for w in ranked[:n_private]]
+    names = (private + known + bins)[:total]
+    number = {unit: u for u, unit in enumerate(names)}
+    rows = [None] * len(words)
+    for rank, w in enumerate(ranked, start=1):
+        if rank <= n_private:
+            units = [Unit("word", words[w])]
+        else:
+            units = [Unit("frequency", str(2 ** (rank.bit_length() - 1))), *annotations[w].units]
+        rows[w] = [number[unit] for unit in units if unit in number]
+    return sparse_rows(rows, len(names)), names
+
+
+def _morpheme_pools(annotations):
+    """MorphTE's way: slot j holds morpheme j in every term."""
+    return [[morpheme_units(annotation.morphemes)] for annotation in annotations]
+
+
+def _sense_pools(annotations):
+    """The papers' way as we read it: a term per sense; stem, the sense's sememes, affixes in slots."""
+    pools = []
+    for annotation in annotations:
+        parts = morpheme_units(annotation.morphemes)
+        senses = [[Unit("sememe", name) for name in sense] for sense in annotation.senses or ((),)]
+        pools.append([parts[:1] + sememes + parts[1:] for sememes in senses])
+    return pools
+
+
+def _fill_slots(words, pools, plan, ranked):
+    """Per slot: private units of the most frequent words, known units, and hash buckets for the rest.
+
+    `pools` holds one list of units per sense of a word; term k takes sense k mod (number of senses).
     """
     n, r, U = len(plan.sizes), plan.rank, plan.slot_units
     terms = r if any(len(pool) > 1 for pool in pools) else 1
     index = np.zeros((len(words), terms, n), dtype=int)
     free = np.zeros_like(index, dtype=bool)
-    names, backoffs = [], []
+    names, buckets = [], []
     for j in range(n):
-        count = Counter(name for pool in pools for name in {one[j] for one in pool if len(one) > j})
-        known = [name for name, times in sorted(count.items(), key=lambda item: (-item[1], item[0])) if times > 1]
-        slot = [f"={word}" for word in words[: plan.identity]] + known[: plan.knowledge]
-        number, first = {name: i for i, name in enumerate(slot)}, len(slot)
+        count = Counter(unit for pool in pools for unit in {one[j] for one in pool if len(one) > j})
+        known = sorted((u for u in count if count[u] > 1), key=lambda u: (-count[u], u))
+        slot = [Unit("word", words[w]) for w in ranked[: plan.private]] + known[: plan.knowledge]
+        number, first = {unit: u for u, unit in enumerate(slot)}, len(slot)
         for w, (word, pool) in enumerate(zip(words, pools)):
+            private = number.get(Unit("word", word))
             for k in range(terms):
                 one = pool[k % len(pool)]
-                known_unit = number.get(f"={word}", number.get(one[j]) if len(one) > j else None)
-                free[w, k, j] = known_unit is None
-                index[w, k, j] = first + bucket(f"{word} {k} {j}", U - first) if known_unit is None else known_unit
-        names.append(slot + [f"~{u}" for u in range(U - first)])
-        backoffs.append((first, U))
-    squeeze = (lambda array: array[:, 0]) if terms == 1 else (lambda array: array)
-    return Units(squeeze(index), squeeze(free), backoffs, names)
+                unit = private if private is not None or len(one) <= j else number.get(one[j])
+                free[w, k, j] = unit is None
+                hashed = first + bucket(f"{word} {k} {j}", U - first)
+                index[w, k, j] = hashed if unit is None else unit
+        names.append(slot + [Unit("bucket", str(u)) for u in range(U - first)])
+        buckets.append((first, U))
+    return Units(index, free, buckets, names)
 
 
-# for plan_general, which knows "amplitudes", "shared" (one table for all slots) and "superposed" from the default
-GENERAL = {"additive": additive, "amplitudes": additive, "shared": additive, "superposed": superposed, "backoff": backoff,
-           "undealt": undealt}
-# the others put all units in slots: for plan_product
-POLICIES = {**GENERAL, "morphemes": morphemes, "mixed": mixed, "senses": senses, "terms": terms}
+def sparse_rows(rows, n_columns):
+    """Lists of column numbers as a sparse 0/1 matrix, one row per list.
 
-
-def assign(words, annotations, plan, policy="additive"):
-    """Apply a policy by name.
-
-    Raises
-    ------
-    DataError
-        As `check_policy`.
+    >>> sparse_rows([[2], [], [0, 1]], 3).toarray().astype(int)
+    array([[0, 0, 1],
+           [0, 0, 0],
+           [1, 1, 0]])
     """
-    return POLICIES[check_policy(policy)](words, annotations, plan)
+    lengths = [len(row) for row in rows]
+    columns = np.array([u for row in rows for u in row], dtype=np.int64)
+    parts = np.ones(len(columns)), columns, np.append(0, np.cumsum(lengths, dtype=np.int64))
+    return scipy.sparse.csr_array(parts, shape=(len(rows), n_columns))
 
 
-def check_policy(name):
-    """Return `name` if it is a policy.
+def shuffled(annotations, seed):
+    """A control: the same annotations, given to other words. Words without any stay without."""
+    known = [w for w, annotation in enumerate(annotations) if annotation.units]
+    permuted = np.random.default_rng(seed).permutation(known)
+    out = list(annotations)
+    for target, source in zip(known, permuted):
+        out[target] = annotations[source]
+    return out
 
-    Raises
-    ------
-    DataError
-        If it is not; the text lists them.
+
+def random_units(words, annotations, n_units):
+    """A control: as many units per word as before, named by hashes of the word: no knowledge.
+
+    All are of one kind, so that there are at most `n_units` different ones.
+
+    >>> [str(u) for u in random_units(["add"], [Annotation(morphemes=("add", "ed"))], 9)[0].units]
+    ['sememe:1', 'sememe:6']
     """
-    if name not in POLICIES:
-        raise DataError(f"policy: expected one of {', '.join(POLICIES)}, got {name!r}")
-    return name
-
-
-def padded(lists):
-    """Lists of unit numbers as one int array (V, m), short ones filled with -1.
-
-    Examples
-    --------
-    >>> padded([[3], [], [1, 2]])
-    array([[ 3, -1],
-           [-1, -1],
-           [ 1,  2]])
-    """
-    out = np.full((len(lists), max(1, *map(len, lists))), -1)
-    for row, units in zip(out, lists):
-        row[: len(units)] = units
+    out = []
+    for word, annotation in zip(words, annotations):
+        numbers = []
+        for i in range(len(annotation.units)):
+            number = bucket(f"{word} {i}", n_units)
+            while number in numbers and len(numbers) < n_units:  # no word has one unit twice
+                number = (number + 1) % n_units
+            numbers.append(number)
+        out.append(Annotation(senses=(tuple(map(str, numbers)),)) if numbers else Annotation())
     return out

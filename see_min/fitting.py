@@ -1,0 +1,347 @@
+"""Fit an encoding to a given matrix by weighted alternating least squares.
+
+    minimise  sum_w f_w ||E0[w] - E[w]||^2  +  ridge * (all squared leaves and shared bag vectors)
+
+With everything frozen but one slot the problem is linear and falls apart into one small system per
+unit; bag vectors are one sparse ridge regression. Free words are reassigned to the hash bucket of
+least cost, as in k-means. Every step solves its part exactly, so the objective can only fall. A word
+with a private vector needs none of this: that vector takes whatever the other parts leave, so the
+other parts are fitted to the remaining words alone.
+
+Everything goes through the rows a block at a time: the matrix may be a memory map of a file larger
+than memory, and what a fit holds of it are the rows (V, d') before the projection.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+
+from see_min.encoding import BLOCK, SememeEncoding, row_blocks
+from see_min.entangle import entangled_rows, kron_rows
+from see_min.errors import InputError, check_at_least, check_axes, check_shape
+
+
+def frequency_weights(counts, power=0.5):
+    """f_w = (count_w + 1)^p, divided by the mean.
+
+    >>> frequency_weights(np.array([0, 8]))
+    array([0.5, 1.5])
+    """
+    weights = (np.asarray(counts, dtype=float) + 1) ** power
+    return weights / weights.mean()
+
+
+def projection(matrix, weights, inner_dim):
+    """P (d', D): the top right singular vectors of diag(sqrt(f)) E0 (Eckart and Young 1936)."""
+    gram = np.zeros((matrix.shape[1], matrix.shape[1]))  # (D, D)
+    for block in row_blocks(len(matrix), BLOCK):
+        rows = np.sqrt(weights[block, None]) * _project(matrix, block)  # (W, D)
+        gram += rows.T @ rows
+    _, vectors = np.linalg.eigh(gram)  # (D, D), ascending
+    return np.ascontiguousarray(vectors[:, ::-1][:, :inner_dim].T)  # (d', D)
+
+
+def low_rank_encoding(matrix, weights, rank):
+    """Weighted truncated SVD as a special case: order 1, one term, every word its own unit.
+
+    No matrix of this rank has a smaller weighted error. V r + r D parameters, no index.
+    """
+    P = projection(matrix, weights, rank)  # (r, D)
+    table = np.empty((len(matrix), 1, rank))  # (V, 1, r)
+    for block in row_blocks(len(matrix), BLOCK):
+        table[block, 0] = _project(matrix, block, P)
+    return SememeEncoding([table], None, P)
+
+
+def random_encoding(units, plan, seed, P=None):
+    """Random leaves for `units`, such that rows have variance 1: the start of a fit."""
+    rng = np.random.default_rng(seed)
+    scale = plan.rank ** (-0.5 / len(plan.sizes))  # a sum of r products of n leaves: variance 1
+    shapes = [(plan.slot_units, plan.rank, q) for q in plan.sizes]
+    tables = [scale * rng.standard_normal(shape) for shape in shapes]  # (U, r, q_j) each
+    vectors = None if units.bag is None else np.zeros((units.bag.shape[1], plan.inner_dim))
+    names = {"slot_names": units.slot_names, "bag_names": units.bag_names}
+    return SememeEncoding(tables, units.index.copy(), P, units.bag, vectors, **names)
+
+
+def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progress=None):
+    """Alternating least squares from a start.
+
+    Parameters
+    ----------
+    matrix : array (V, D), E0; it may be a memory map
+    encoding : SememeEncoding
+        The start, for entries of variance 1 (`random_encoding`); it is not changed. Slots have a table
+        each; a projection must have orthonormal rows.
+    weights : array (V,), optional, f_w; ones when left out
+    units : Units, optional
+        If given, free entries of the index are reassigned from the second sweep on.
+    sweeps : int
+    ridge : float
+        For entries of variance 1 and weights of mean 1; it does not hold private vectors back.
+    progress : callable(sweep, error), optional
+
+    Returns
+    -------
+    (SememeEncoding, list of float)
+        The fitted encoding, and after every step the objective of the words without a private vector,
+        divided by their sum_w f_w ||E0[w]||^2; it never rises.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit together, the matrix has NaN or infinity, a weight or the ridge is below 0,
+        slots share a table, or the projection is not orthonormal.
+    """
+    matrix = _check_finite_rows(check_shape("matrix", matrix, *encoding.shape))
+    weights = np.ones(len(matrix)) if weights is None else weights
+    check_at_least("weights", check_axes("weights", weights, len(matrix)).min(), 0)
+    _check_start(encoding, ridge)
+    words, private = private_units(encoding)
+    rest = np.setdiff1d(np.arange(len(matrix)), words)
+    history = [0.0]  # where every word has a private vector, nothing is left to fit
+    if len(rest):
+        problem = Problem(matrix, encoding, weights, units, rest, ridge)
+        for sweep in range(sweeps):
+            problem.update_bag()
+            for terms in problem.groups:
+                problem.update_terms(terms, reassign=units is not None and sweep > 0)
+            if progress:
+                progress(sweep, problem.history[-1])
+        encoding, history = problem.result(), problem.history
+    return _with_private_vectors(matrix, encoding, words, private), history
+
+
+def relative_error(matrix, encoding, weights=None):
+    """sum_w f_w ||E0[w] - E[w]||^2 / sum_w f_w ||E0[w]||^2, computed in blocks of rows."""
+    weights = np.ones(len(matrix)) if weights is None else weights
+    error = norm = 0.0
+    for block in row_blocks(len(matrix), BLOCK):
+        rows = _project(matrix, block)  # (W, D)
+        off = rows - encoding.rows(np.arange(block.start, block.stop))  # (W, D)
+        error += weights[block] @ (off**2).sum(1)
+        norm += weights[block] @ (rows**2).sum(1)
+    return float(error / norm)
+
+
+class Problem:
+    """One least-squares problem over some words: tables, index, bag vectors, residual, history.
+
+    Entries are scaled to mean square 1. The one array as large as the rows before the projection is
+    `residual`, what all parts together leave of them; every step changes it in place.
+    """
+
+    def __init__(self, matrix, encoding, weights, units, words, ridge):
+        share = weights[words].mean() / weights.mean() if weights[words].any() else 1.0
+        self.f = weights[words] / share  # the ridge meets weights of mean 1
+        self.start, self.words, self.ridge = encoding, words, ridge
+        self.tables = [np.array(table, dtype=float) for table in encoding.tables]  # (U_j, r, q_j)
+        self.index = encoding.units_of(words).copy()  # (V, k, n)
+        self.free = None if units is None else units.free[words]  # (V, k, n)
+        self.buckets = None if units is None else units.buckets
+        every = np.arange(encoding.rank)  # terms of one index are solved together, others apart
+        self.groups = [every] if self.index.shape[1] == 1 else [every[k : k + 1] for k in every]
+        self.history = []
+        self._read_target(matrix, encoding.projection)
+        self._start_bag()
+        for block in self._blocks():
+            self.residual[block] -= self._bag_rows(block)
+            for terms in self.groups:
+                self.residual[block] -= self._rows(block, terms)
+
+    def _read_target(self, matrix, P):
+        """The rows E0 P^T, their scale, and what of E0 lies beyond the projection."""
+        D = matrix.shape[1]
+        self.residual = np.empty((len(self.words), D if P is None else len(P)))  # (V, d')
+        squares = norm = inside = 0.0
+        for block in self._blocks():
+            rows = _project(matrix, self.words[block])  # (W, D)
+            lengths = (rows**2).sum(1)  # (W,)
+            squares, norm = squares + lengths.sum(), norm + self.f[block] @ lengths
+            self.residual[block] = rows if P is None else rows @ P.T
+            inside += self.f[block] @ (self.residual[block] ** 2).sum(1)
+        self.scale = float(np.sqrt(squares / (len(self.words) * D))) or 1.0
+        self.norm = float(norm) / self.scale**2 or 1.0
+        self.beyond = max(0.0, float(norm - inside)) / self.scale**2
+        self.residual /= self.scale
+
+    def _start_bag(self):
+        self.bag_vectors = None
+        if self.start.bag is None:
+            return
+        M = self.start.bag[self.words]  # (V, all units)
+        self.bag_units = np.unique(M.indices)  # those of these words: U of them
+        self.bag = M[:, self.bag_units]  # (V, U)
+        self.bag_vectors = self.start.bag_vectors[self.bag_units].astype(float) / self.scale
+        gram = (self.bag.T @ scipy.sparse.diags_array(self.f) @ self.bag).toarray()  # (U, U)
+        self.bag_solver = scipy.linalg.cho_factor(gram + _damping(gram, self.ridge))
+
+    def _blocks(self):
+        return row_blocks(len(self.words), BLOCK)
+
+    def _bag_rows(self, block):
+        return 0.0 if self.bag_vectors is None else self.bag[block] @ self.bag_vectors  # (W, d')
+
+    def _leaves(self, block, terms, but=None):
+        """Leaves (W, g, q_j) of a block of words in g terms, for all slots but one."""
+        index = self.index[block] if self.index.shape[1] == 1 else self.index[block][:, terms]
+        slots = [j for j in range(len(self.tables)) if j != but]
+        return [self.tables[j][index[:, :, j], terms] for j in slots]
+
+    def _rows(self, block, terms):
+        return entangled_rows(self._leaves(block, terms))  # (W, d')
+
+    def _squares(self):
+        """sum_w f_w ||residual_w||^2."""
+        blocks = self._blocks()
+        return float(sum(self.f[b] @ (self.residual[b] ** 2).sum(1) for b in blocks))
+
+    def _record(self, data_error):
+        penalty = sum((table**2).sum() for table in self.tables)
+        penalty += 0.0 if self.bag_vectors is None else (self.bag_vectors**2).sum()
+        data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13
+        objective = self.beyond + data_error + self.ridge * penalty
+        self.history.append(float(objective / self.norm))
+
+    def update_bag(self):
+        """b = (M^T F M + ridge)^-1 M^T F R, R what the products leave."""
+        if self.bag_vectors is None:
+            return
+        right = np.zeros_like(self.bag_vectors)  # (U, d')
+        for block in self._blocks():
+            self.residual[block] += self._bag_rows(block)
+            right += self.bag[block].T @ (self.f[block, None] * self.residual[block])
+        self.bag_vectors = scipy.linalg.cho_solve(self.bag_solver, right)  # (U, d')
+        for block in self._blocks():
+            self.residual[block] -= self._bag_rows(block)
+        self._record(self._squares())
+
+    def update_terms(self, terms, reassign):
+        """One pass over the slots of terms that share an index, against what all else leaves."""
+        for block in self._blocks():
+            self.residual[block] += self._rows(block, terms)
+        total = self._squares()
+        for j in range(len(self.tables)):
+            A, B = self._sums(j, terms, reassign)  # (U_j, g, g), (U_j, g, q_j)
+            leaves = np.linalg.solve(A + _damping(A, self.ridge), B)  # (U_j, g, q_j)
+            self.tables[j][:, terms] = leaves
+            explained = 2 * (leaves * B).sum() - ((A @ leaves) * leaves).sum()
+            self._record(total - float(explained))
+        for block in self._blocks():
+            self.residual[block] -= self._rows(block, terms)
+
+    def _sums(self, j, terms, reassign):
+        """A_u = sum_{w: u} f_w G_w and B_u = sum_{w: u} f_w b_w, after reassigning free words."""
+        U, g, q = len(self.tables[j]), len(terms), self.tables[j].shape[2]
+        A, B = np.zeros((U, g * g)), np.zeros((U, g * q))
+        for block in self._blocks():
+            G, b = self._normal(block, j, terms)
+            if reassign:
+                self._reassign(block, G, b, j, terms)
+            u = self.index[block, self._place(terms), j]  # (W,)
+            weights = (self.f[block], (u, np.arange(len(u))))
+            select = scipy.sparse.csr_array(weights, shape=(U, len(u)))  # (U, W)
+            A += select @ G.reshape(len(u), -1)
+            B += select @ b.reshape(len(u), -1)
+        return A.reshape(U, g, g), B.reshape(U, g, q)
+
+    def _place(self, terms):
+        """Where the index of some terms stands."""
+        return 0 if self.index.shape[1] == 1 else terms[0]
+
+    def _normal(self, block, j, terms):
+        """G_w = hadamard_{i != j} L_wi L_wi^T (W, g, g), b_w = K_w unfold_j(R_w)^T (W, g, q_j)."""
+        others, target = self._leaves(block, terms, but=j), self.residual[block]  # R (W, d')
+        W, q = len(target), self.tables[j].shape[2]
+        before = int(np.prod([table.shape[2] for table in self.tables[:j]]))
+        unfolded = target.reshape(W, before, q, -1).swapaxes(1, 2)  # (W, q_j, before, after)
+        unfolded = unfolded.reshape(W, q, -1)  # (W, q_j, d'/q_j)
+        G = np.ones((W, len(terms), len(terms)))
+        for leaf in others:
+            G *= leaf @ leaf.swapaxes(1, 2)  # (W, g, g)
+        K = kron_rows(others) if others else np.ones((W, len(terms), 1))  # (W, g, d'/q_j)
+        return G, K @ unfolded.swapaxes(1, 2)  # (W, g, q_j)
+
+    def _reassign(self, block, G, b, j, terms):
+        """Give each free word the bucket of lowest cost <G_w, T_u T_u^T> - 2 <b_w, T_u>."""
+        low, high = self.buckets[j]
+        T = self.tables[j][low:high][:, terms]  # (C, g, q_j), C candidates
+        if not len(T):
+            return
+        squares = (T @ T.swapaxes(1, 2)).reshape(len(T), -1)  # (C, g g)
+        cost = G.reshape(len(G), -1) @ squares.T  # (W, C)
+        cost -= 2 * b.reshape(len(b), -1) @ T.reshape(len(T), -1).T
+        k = self._place(terms)
+        best = low + cost.argmin(1)  # (W,)
+        self.index[block, k, j] = np.where(self.free[block, k, j], best, self.index[block, k, j])
+
+    def result(self):
+        """The start with what was fitted, at the scale of the matrix."""
+        scale = self.scale ** (1 / len(self.tables))  # spread evenly: gradients of one size
+        fitted = {"tables": [table * scale for table in self.tables]}
+        if self.start.index is not None:
+            fitted["index"] = self.start.index.copy()
+            fitted["index"][self.words] = self.index
+        if self.bag_vectors is not None:
+            fitted["bag_vectors"] = self.start.bag_vectors.astype(float)
+            fitted["bag_vectors"][self.bag_units] = self.bag_vectors * self.scale
+        return replace(self.start, **fitted)
+
+
+def private_units(encoding):
+    """Words (N,) that have a bag unit which no other word has, and the first such unit (N,) of each."""
+    if encoding.bag is None:
+        return np.arange(0), np.arange(0)
+    M = encoding.bag.tocoo()
+    alone = np.bincount(M.col, minlength=M.shape[1])[M.col] == 1
+    words, first = np.unique(M.row[alone], return_index=True)
+    return words.astype(int), M.col[alone][first].astype(int)
+
+
+def _with_private_vectors(matrix, encoding, words, private):
+    """Set private vectors so that their words are as good as the projection allows."""
+    if not len(words):
+        return encoding
+    vectors = encoding.bag_vectors.astype(float)
+    vectors[private] = 0
+    encoding = replace(encoding, bag_vectors=vectors)
+    for block in row_blocks(len(words), BLOCK):  # no word has another's private unit: any order
+        ids = words[block]
+        rest = _project(matrix, ids, encoding.projection) - encoding.inner_rows(ids)  # (W, d')
+        vectors[private[block]] = rest
+    return encoding
+
+
+def _project(matrix, words, P=None):
+    """E0[words] P^T (W, d') in double precision, or E0[words] (W, D); words: a slice or ids."""
+    rows = np.asarray(matrix[words], dtype=float)  # (W, D)
+    return rows if P is None else rows @ P.T  # (W, d')
+
+
+def _check_finite_rows(matrix):
+    """`check_finite` without an array of the size of the matrix."""
+    finite = sum(np.isfinite(matrix[block]).sum() for block in row_blocks(len(matrix), BLOCK))
+    bad = int(np.prod(matrix.shape) - finite)
+    if bad:
+        raise InputError(f"matrix: expected finite numbers, got {bad} that are NaN or infinite")
+    return matrix
+
+
+def _check_start(encoding, ridge):
+    """Refuse what the steps do not cover."""
+    check_at_least("ridge", ridge, 0)
+    if len({id(table) for table in encoding.tables}) < encoding.order:
+        raise InputError("encoding: expected a table for each slot, got slots that share one")
+    if encoding.projection is not None:
+        P = encoding.projection
+        off = np.abs(P @ P.T - np.eye(len(P))).max()
+        if off > 1e-4:  # float32 projections pass
+            raise InputError(f"projection: expected orthonormal rows, got products off by {off:.2g}")
+
+
+def _damping(systems, ridge):
+    """ridge * identity per system (..., g, g); without a ridge, what keeps singular ones solvable."""
+    least = 1e-12 * (1 + np.trace(systems, axis1=-2, axis2=-1))  # (...)
+    return np.maximum(ridge, least)[..., None, None] * np.eye(systems.shape[-1])  # (..., g, g)
