@@ -79,8 +79,8 @@ def read_json(path):
 def atomic_path(path):
     """Yield a temporary Path beside `path` that takes its name on success and is removed on error.
 
-    The temporary exists, is empty and has the suffix of `path`: `numpy.savez` and matplotlib read the
-    format off it. Missing parent directories are created. A link stays; its target is written.
+    The temporary exists, is empty and has the suffix of `path`: `numpy.savez` and matplotlib read
+    the format off it. Missing parent directories are created. A link stays; its target is written.
 
     Raises
     ------

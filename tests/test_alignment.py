@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from see_min.alignment import inherited, translation_table
-from see_min.checks import DataError
-from see_min.lexicon import Lexicon, Sense
+from see_min.errors import InputError
+from see_min.words.alignment import inherited, translation_table
+from see_min.words.lexicon import Lexicon, Sense
 
 SIZES = 6, 5
 HOUSE = [([0, 1], [0, 1]), ([0, 2], [0, 2]), ([3, 2], [3, 2])]  # das haus, das buch, ein buch: the house, the book, a book
@@ -83,7 +83,7 @@ def test_words_that_sentences_share_are_told_apart():
     ([([1], [1])], SIZES, 0, "rounds: expected at least 1, got 0"),
 ], ids=["none", "one side", "source", "target", "rounds"])
 def test_bad_pairs(pairs, sizes, rounds, text):
-    with pytest.raises(DataError) as error:
+    with pytest.raises(InputError) as error:
         translation_table(pairs, sizes, rounds)
     assert str(error.value) == text
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from see_min.checks import DataError
-from see_min.lexicon_files import sample_lexicon
-from see_min.morphemes import segment
+from see_min.errors import InputError
+from see_min.words.formats import sample_lexicon
+from see_min.words.morphemes import LONGEST, read_segmentation, segment
 
 STEMS = ("play", "work", "talk", "jump", "call")
 WORDS = [stem + ending for stem in STEMS for ending in ("", "s", "ed", "ing")]
 MANY = list(sample_lexicon().entries)[::8]  # irregular enough that the order of training shows in the result
 ROOT = Path(__file__).parents[1]
-CODE = "import json, sys; from see_min.morphemes import segment; print(json.dumps(segment(json.loads(sys.argv[1]), seed=3)))"
+CODE = "import json, sys; from see_min.words.morphemes import segment; print(json.dumps(segment(json.loads(sys.argv[1]), seed=3)))"
 needs_morfessor = pytest.mark.skipif(
     importlib.util.find_spec("morfessor") is None, reason="morfessor is not installed"
 )
@@ -36,12 +36,6 @@ def segment_elsewhere(words, hash_seed):
 @needs_morfessor
 def test_pieces_put_together_are_the_word():
     assert ["".join(pieces) for pieces in segment(WORDS)] == WORDS
-
-
-@needs_morfessor
-def test_regular_endings_are_found():
-    ends = [("",), ("s",), ("ed",), ("ing",)]
-    assert segment(WORDS) == [tuple(filter(None, (stem, *end))) for stem in STEMS for end in ends]
 
 
 @needs_morfessor
@@ -76,14 +70,6 @@ def test_only_the_seed_given_decides_the_order_of_training():
 
 
 @needs_morfessor
-def test_the_global_random_state_and_log_level_are_left_as_they_were():
-    logger, before = logging.getLogger("morfessor"), random.getstate()
-    level = logger.level
-    segment(WORDS, seed=5)
-    assert random.getstate() == before and logger.level == level
-
-
-@needs_morfessor
 def test_training_is_silent(capfd, caplog):
     with caplog.at_level(logging.DEBUG):
         segment(WORDS)
@@ -92,7 +78,7 @@ def test_training_is_silent(capfd, caplog):
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "morfessor", None)  # makes the import fail
-    with pytest.raises(DataError, match="^morfessor: expected the package to be installed, got none: pip install morfessor$"):
+    with pytest.raises(InputError, match="^morfessor: expected the package, got none: pip install morfessor$"):
         segment(WORDS)
 
 
@@ -145,5 +131,43 @@ def test_a_damaged_cache_is_ignored_and_rewritten(tmp_path):
 
 @needs_morfessor
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="expected the name of a file, got the directory"):
+    with pytest.raises(InputError, match="expected the name of a file, got the directory"):
         segment(WORDS, cache=tmp_path)
+
+
+@needs_morfessor
+def test_a_word_that_is_too_long_stays_uncut():
+    longest, line = "abcd" * (LONGEST // 4), "play" * 75_000  # the second would take hours to cut
+    pieces = segment([*WORDS, longest, line])
+    assert pieces[-1] == (line,) and "".join(pieces[-2]) == longest and pieces[:-2] == segment(WORDS + [longest])[:-1]
+
+
+def write(path, data):
+    path.write_bytes((data if isinstance(data, str) else json.dumps(data)).encode())
+    return path
+
+
+def test_a_segmentation_is_read_from_columns_and_from_json(tmp_path):
+    text = "\ufeffbaking\tbake @@ing\t100\r\nmouth harpist\tmouth harp @@ist\nx\tx"
+    expected = {"baking": ("bake", "ing"), "mouth harpist": ("mouth", "harp", "ist"), "x": ("x",)}
+    assert read_segmentation(write(tmp_path / "a.tsv", text)) == expected
+    data = {"baking": "bake @@ing", "mouth harpist": ["mouth", "harp", "ist"], "x": "x"}
+    assert read_segmentation(write(tmp_path / "a.json", data)) == expected
+    several = write(tmp_path / "b.json", {"units": ["a"], "one": {"b": "b"}, "two": data})
+    assert read_segmentation(several, key="two") == expected
+
+
+@pytest.mark.parametrize("name, data, text", [
+    ("a.tsv", "", "{}: expected at least 1 word, got none"),
+    ("a.tsv", "a\ta\n\nb\tb\n", "{}:2: expected 2 or 3 columns, got 1"),
+    ("a.tsv", "a\ta\nb\tb\na\tc\n", "{}:3: expected a word, each once, got 'a'"),
+    ("a.tsv", "a\ta @@\n", "{}:1: expected morphemes, none of them empty, got 'a @@'"),
+    ("a.json", [1], "{}: expected an object of word -> morphemes, got list"),
+    ("a.json", {"a": ["b", ""]}, "{}: 'a': expected morphemes, none of them empty, got ['b', '']"),
+    ("a.json", {"one": {"b": "b"}, "two": {}}, "key: expected one of one, two in {}, got None"),
+])
+def test_a_bad_segmentation_is_an_error_with_its_place(tmp_path, name, data, text):
+    path = write(tmp_path / name, data)
+    with pytest.raises(InputError) as error:
+        read_segmentation(path)
+    assert str(error.value) == text.format(path)

@@ -1,25 +1,25 @@
 """HowNet's definition mark-up (KDML): text -> trees of sememes.
 
-    {human|人:belong="UK|英国",{cure|医治:agent={~}}}      a human, of the UK, who is the agent of curing
+    {human|人:belong="UK|英国",{cure|医治:agent={~}}}      a human of the UK who cures
 
 The grammar, in EBNF; white space may stand between any two tokens::
 
     definition = node, { ";", node }, [ "RMK=", remark ] ;
     node       = "{", name, [ ":", feature, { ",", feature } ], "}" ;
     feature    = [ role, "=" ], filler, { filler } ;       (* several fillers share the role *)
-    filler     = node | '"', name, '"' ;                   (* quotes: names of countries, peoples, places, ... *)
+    filler     = node | '"', name, '"' ;                   (* quotes: countries, peoples, ... *)
     name       = english, [ "|", chinese ] | "~" | "?" | "$" ;
 
-"~" stands for the node two levels up (the human who cures), "?" and "$" for what the sentence supplies. English, Chinese and
-roles are runs of characters without control characters, "|" and the marks { } " : ; , = (in quotes, only | { } " end them).
-A remark is everything to the end of the text. It is not kept.
+"~" stands for the node two levels up (the human who cures), "?" and "$" for what the sentence
+supplies. English, Chinese and roles are runs of characters without control characters, "|" and the
+marks { } " : ; , = (in quotes, only | { } " end them). A remark is dropped.
 
-Source: the mark-up is HowNet's, read as OpenHowNet (arXiv 1901.09957) writes it; the grammar and the parser are ours.
+Source: the mark-up is HowNet's, read as OpenHowNet (arXiv 1901.09957) writes it.
 """
 
 from dataclasses import dataclass
 
-from see_min.checks import DataError
+from see_min.errors import InputError
 
 PLACEHOLDERS = ("~", "?", "$")
 MARKS = '{}":;,='
@@ -29,7 +29,7 @@ REMARK = "RMK="
 
 @dataclass(frozen=True)
 class Node:
-    """A sememe or a placeholder, what it does for the node above it, and the nodes that say more about it.
+    """A sememe or a placeholder, its role for the node above it, and the nodes that tell more.
 
     Attributes
     ----------
@@ -65,20 +65,17 @@ def parse_definition(text):
 
     Raises
     ------
-    DataError
-        Where the grammar at the head of this file is broken, or braces are nested more than 100 deep. Characters
-        are counted from 1.
+    InputError
+        Where the grammar above is broken, or braces are nested more than 100 deep.
 
     Examples
     --------
-    >>> parse_definition("{human|人:belong={army|军队}}")
-    (Node(name='human|人', role='', children=(Node(name='army|军队', role='belong', children=()),)),)
+    >>> parse_definition("{human|人}")
+    (Node(name='human|人', role='', children=()),)
     >>> parse_definition("{human|人:belong}")
     Traceback (most recent call last):
     ...
-    see_min.checks.DataError: definition: expected '=', got '}' at character 16
-
-    Source: ours.
+    see_min.errors.InputError: definition: expected '=', got '}' at character 16
     """
     reader = _Reader(text)
     roots = [reader.node("", 1)]
@@ -106,7 +103,7 @@ def walk(roots):
 
 
 def sememes(roots):
-    """The sememes in the order of the text with their roles, repetitions kept, placeholders left out.
+    """The sememes in the order of the text with their roles, without the placeholders.
 
     Returns
     -------
@@ -138,11 +135,12 @@ def _lines(node, first, rest):
     """The lines of one node: `first` stands before its own, `rest` before those below it."""
     yield first + (f"[{node.role}] " if node.role else "") + node.name
     for below, child in zip(range(len(node.children) - 1, -1, -1), node.children):
-        yield from _lines(child, rest + ("├─ " if below else "└─ "), rest + ("│  " if below else "   "))
+        branch, line = ("├─ ", "│  ") if below else ("└─ ", "   ")
+        yield from _lines(child, rest + branch, rest + line)
 
 
 class _Reader:
-    """The text and the place up to which it is read: `node`, `feature`, `quoted` and `name` are rules of the grammar."""
+    """The text and the place up to which it is read; a method for each rule of the grammar."""
 
     def __init__(self, text):
         self.text, self.at = text, 0
@@ -150,7 +148,7 @@ class _Reader:
     def expected(self, rule):
         """The error that `rule` does not hold for the next character."""
         got = repr(self.peek()) if self.peek() else "the end"
-        return DataError(f"definition: expected {rule}, got {got} at character {self.at + 1}")
+        return InputError(f"definition: expected {rule}, got {got} at character {self.at + 1}")
 
     def peek(self):
         """Step over white space; the next character, "" at the end."""
@@ -170,7 +168,9 @@ class _Reader:
         """The characters before the next of `stops`, at least one."""
         self.peek()
         start = self.at
-        while self.at < len(self.text) and self.text[self.at] not in stops and self.text[self.at] >= " ":
+        while self.at < len(self.text):
+            if self.text[self.at] in stops or self.text[self.at] < " ":
+                break
             self.at += 1
         if start == self.at:
             raise self.expected(rule)
