@@ -1,4 +1,4 @@
-"""Known methods as corners of SememeEncoding: each written from its own formula in a few slow lines."""
+"""Known methods as special cases of SememeEncoding, each from its own formula."""
 
 import zlib
 
@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from see_min.encoding import SememeEncoding
-from see_min.fit import low_rank_encoding
+from see_min.fitting import low_rank_encoding
 
 V, R, D = 7, 5, 11
 
@@ -25,91 +25,87 @@ def rows(encoding):
     return encoding.rows(np.arange(encoding.shape[0]))
 
 
-def test_amplitudes_over_one_unit_are_a_truncated_svd():
-    """D15: n = 1, one unit, alpha = U_r S_r, leaves = V_r^T."""
-    matrix = numbers(V, D)
-    U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
-    encoding = SememeEncoding([Vt[None, :3]], np.zeros((V, 1), dtype=int), amplitudes=U[:, :3] * s[:3])
-    close(rows(encoding), sum(s[i] * np.outer(U[:, i], Vt[i]) for i in range(3)))
-    assert encoding.floats == V * 3 + 3 * D
-
-
 @pytest.mark.parametrize("rank", [1, 3, 5])
 def test_low_rank_encoding_is_the_weighted_eckart_young_optimum(rank):
-    """D15: equals F^-1/2 times the truncated SVD of F^1/2 E0, whose weighted error is the tail of the singular values."""
+    """D15: F^-1/2 times the truncated SVD of F^1/2 E0, whose weighted error is the tail of s^2."""
     matrix, f = numbers(V, D), np.random.default_rng(1).uniform(0.1, 10, V)
     root = np.diag(np.sqrt(f))
     U, s, Vt = np.linalg.svd(root @ matrix)
     best = np.linalg.inv(root) @ sum(s[i] * np.outer(U[:, i], Vt[i]) for i in range(rank))
     encoding = low_rank_encoding(matrix, f, rank)
-    # the encoding takes eigenvectors of E0^T F E0, whose condition is the square: a few more digits are lost
+    # eigenvectors of E0^T F E0, whose condition is the square: a few more digits are lost
     assert_allclose(rows(encoding), best, rtol=1e-10, atol=1e-10)
-    error = lambda other: sum(f[w] * ((matrix[w] - other[w]) ** 2).sum() for w in range(V))
+
+    def error(other):
+        return sum(f[w] * ((matrix[w] - other[w]) ** 2).sum() for w in range(V))
+
     assert_allclose(error(rows(encoding)), (s[rank:] ** 2).sum(), rtol=1e-10)
-    assert encoding.floats == V * rank + rank * D
+    assert encoding.parameters == V * rank + rank * D and encoding.index_bytes == 0
     unweighted = rows(low_rank_encoding(matrix, np.ones(V), rank))
     assert error(unweighted) > 1.001 * error(rows(encoding))  # the weights are not idle
     for seed in range(20):
         left = encoding.tables[0][:, 0] + 0.1 * numbers(V, rank, seed=seed)
-        right = encoding.carrier + 0.1 * numbers(rank, D, seed=seed + 100)
+        right = encoding.projection + 0.1 * numbers(rank, D, seed=seed + 100)
         assert error(left @ right) > error(rows(encoding))
 
 
 def test_own_units_are_word2ket():
     """D15: word w is sum_k v_w1k x v_w2k x v_w3k with leaves of its own."""
     tables = [numbers(V, R, q, seed=q) for q in (2, 3, 5)]
-    encoding = SememeEncoding(tables, np.repeat(np.arange(V)[:, None], 3, axis=1))
+    encoding = SememeEncoding(tables, None)
     expected = np.zeros((V, 30))
     for w in range(V):
         for k in range(R):
             expected[w] += np.kron(np.kron(tables[0][w, k], tables[1][w, k]), tables[2][w, k])
     close(rows(encoding), expected)
-    assert encoding.floats == R * V * (2 + 3 + 5)
+    assert encoding.parameters == R * V * (2 + 3 + 5)
 
 
 @pytest.mark.parametrize("words", [105, 103])
 def test_digits_of_the_row_number_are_word2ketxs(words):
     """D15: the matrix is sum_k F_1k x F_2k x F_3k of small matrices, cut off after V rows."""
     digits, sizes = (3, 5, 7), (2, 3, 5)
-    factors = [numbers(R, t, q, seed=t) for t, q in zip(digits, sizes)]  # (r, t_j, q_j)
-    expected = sum(np.kron(np.kron(factors[0][k], factors[1][k]), factors[2][k]) for k in range(R))[:words]
-    index = [[w // 35, w // 7 % 5, w % 7] for w in range(words)]
-    encoding = SememeEncoding([factor.swapaxes(0, 1) for factor in factors], np.array(index))
+    F = [numbers(R, t, q, seed=t) for t, q in zip(digits, sizes)]  # (r, t_j, q_j)
+    expected = sum(np.kron(np.kron(F[0][k], F[1][k]), F[2][k]) for k in range(R))[:words]
+    index = np.array([[[w // 35, w // 7 % 5, w % 7]] for w in range(words)])  # (V, 1, 3)
+    encoding = SememeEncoding([factor.swapaxes(0, 1) for factor in F], index)
     close(rows(encoding), expected)
-    assert encoding.floats == R * (3 * 2 + 5 * 3 + 7 * 5)
-    reversed_digits = SememeEncoding(encoding.tables, np.array([[w % 3, w // 3 % 5, w // 15] for w in range(words)]))
-    assert not np.allclose(rows(reversed_digits), expected)  # the first digit is the slowest
+    assert encoding.parameters == R * (3 * 2 + 5 * 3 + 7 * 5)
+    backwards = np.array([[[w % 3, w // 3 % 5, w // 15]] for w in range(words)])
+    other = SememeEncoding(encoding.tables, backwards)
+    assert not np.allclose(rows(other), expected)  # the first digit is the slowest
 
 
 def test_same_morphemes_in_every_term_are_morphte():
-    """D15: sum_k f_k(m_1) x f_k(m_2) x f_k(m_3), one table for all slots, r |M| q floats."""
+    """D15: sum_k f_k(m_1) x f_k(m_2) x f_k(m_3), one table for all slots, r |M| q parameters."""
     M, q = 13, 3
-    lookup = numbers(R, M, q)
+    f = numbers(R, M, q)
     morphemes = [(0, 1, 2), (0, 1, 12), (2, 1, 0), (3, 3, 3), (4, 5, 6), (12, 11, 10), (7, 8, 9)]
-    table = lookup.swapaxes(0, 1)  # (M, r, q)
-    encoding = SememeEncoding([table] * 3, np.array(morphemes))
+    table, index = f.swapaxes(0, 1), np.array(morphemes)[:, None]  # (M, r, q), (V, 1, 3)
+    encoding = SememeEncoding([table] * 3, index)
     for word, (a, b, c) in enumerate(morphemes):
-        close(rows(encoding)[word], sum(np.kron(np.kron(lookup[k, a], lookup[k, b]), lookup[k, c]) for k in range(R)))
-    assert encoding.floats == R * M * q
-    assert SememeEncoding([table.copy() for _ in range(3)], np.array(morphemes)).floats == 3 * R * M * q
+        expected = sum(np.kron(np.kron(f[k, a], f[k, b]), f[k, c]) for k in range(R))
+        close(rows(encoding)[word], expected)
+    assert encoding.parameters == R * M * q
+    apart = SememeEncoding([table.copy() for _ in range(3)], index)
+    assert apart.parameters == 3 * R * M * q
 
 
 def test_senses_as_terms_are_see():
-    """D15: term k is the product of the units of sense k mod (number of senses), a rule of ours; the index is (V, r, n)."""
+    """D15: term k is the product of the units of sense k mod (number of senses), a rule of ours."""
     tables = [numbers(U, R, q, seed=U) for U, q in zip((11, 13), (2, 3))]
-    senses = [[(0, 1)], [(2, 3), (4, 5)], [(6, 7), (8, 9), (10, 11)], [(0, 12)], [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]]
-    index = np.array([[word[k % len(word)] for k in range(R)] for word in senses])
+    five = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]
+    senses = [[(0, 1)], [(2, 3), (4, 5)], [(6, 7), (8, 9), (10, 11)], [(0, 12)], five]
+    index = np.array([[word[k % len(word)] for k in range(R)] for word in senses])  # (V, r, n)
     encoding = SememeEncoding(tables, index)
     assert encoding.index.shape == (5, R, 2)
     for w, word in enumerate(senses):
-        expected = np.zeros(6)
-        for k in range(R):
-            head, second = word[k % len(word)]
-            expected += np.kron(tables[0][head, k], tables[1][second, k])
+        pairs = [word[k % len(word)] for k in range(R)]
+        expected = sum(np.kron(tables[0][a, k], tables[1][b, k]) for k, (a, b) in enumerate(pairs))
         close(rows(encoding)[w], expected)
-    first_sense_only = SememeEncoding(tables, index[:, 0])
-    assert np.allclose(rows(first_sense_only)[[0, 3]], rows(encoding)[[0, 3]])  # words of one sense are MorphTE's
-    assert not any(np.allclose(rows(first_sense_only)[w], rows(encoding)[w]) for w in (1, 2, 4))
+    first = rows(SememeEncoding(tables, index[:, :1]))  # words of one sense are MorphTE's
+    assert np.allclose(first[[0, 3]], rows(encoding)[[0, 3]])
+    assert not any(np.allclose(first[w], rows(encoding)[w]) for w in (1, 2, 4))
 
 
 def test_hashed_units_of_one_term_are_the_hashing_trick():
@@ -117,18 +113,19 @@ def test_hashed_units_of_one_term_are_the_hashing_trick():
     words, buckets = [f"word{i}" for i in range(17)], 5
     vectors = numbers(buckets, D)
     place = [zlib.crc32(word.encode()) % buckets for word in words]
-    encoding = SememeEncoding([vectors[:, None, :]], np.array(place)[:, None])
+    encoding = SememeEncoding([vectors[:, None, :]], np.array(place)[:, None, None])
     for w, bucket in enumerate(place):
         close(rows(encoding)[w], vectors[bucket])
     assert len(np.unique(rows(encoding), axis=0)) == len(set(place)) <= buckets
-    assert encoding.floats == buckets * D
+    assert encoding.parameters == buckets * D
 
 
 def test_hashed_units_in_two_slots_tell_more_words_apart_than_buckets():
     words, buckets = [f"word{i}" for i in range(17)], 5
-    place = np.array([[zlib.crc32(f"{word} {j}".encode()) % buckets for j in range(2)] for word in words])
+    hashes = [[zlib.crc32(f"{word} {j}".encode()) % buckets for j in range(2)] for word in words]
     tables = [numbers(buckets, 1, 2, seed=1), numbers(buckets, 1, 3, seed=2)]
-    matrix = rows(SememeEncoding(tables, place))
-    for w, (a, b) in enumerate(place):
+    matrix = rows(SememeEncoding(tables, np.array(hashes)[:, None]))
+    for w, (a, b) in enumerate(hashes):
         close(matrix[w], np.kron(tables[0][a, 0], tables[1][b, 0]))
-    assert len(np.unique(matrix.round(12), axis=0)) == len({tuple(pair) for pair in place}) > buckets
+    different = len(np.unique(matrix.round(12), axis=0))
+    assert different == len({tuple(pair) for pair in hashes}) > buckets

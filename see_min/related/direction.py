@@ -1,12 +1,15 @@
-"""Direction in closed form: the subspace that keeps the directions of rows best, and codes that keep their lengths.
+"""Direction in closed form: the best subspace, and codes that keep lengths.
 
-    maximise  sum_w cos(x_w, P^T P x_w)^2  over P (k, D) with P P^T = I;   E[w] = ||x_w|| P^T P x_w / ||P^T P x_w||
+    maximise  sum_w cos(x_w, P^T P x_w)^2  over P (k, D) with P P^T = I,
+    E[w] = ||x_w|| P^T P x_w / ||P x_w||
 
-x_w are the rows of E0. The best P holds the top right singular vectors of the rows divided by their lengths. Since P keeps
-lengths, a code as long as its row keeps the length of the row at no cost: V k + k D floats, as many as factors of rank k.
+x_w are the rows of E0. The best P holds the top right singular vectors of the rows divided by their
+lengths. Since P keeps lengths, a code as long as its row keeps the length of the row at no cost: V
+k + k D parameters, as many as factors of rank k.
 
-Source: arXiv 2106.08181 for the aim (`see_min.related.direction_ae` trains it). Ours: the closed form. The error of a row is
-2 ||x||^2 (1 - cos): more than that of the shorter P^T P x, because the lost length is put back in a direction slightly off.
+Source: arXiv 2106.08181 for the aim (`see_min.related.direction_ae` trains it). Ours: the closed
+form. The error of a row is 2 ||x||^2 (1 - cos): more than that of the shorter P^T P x, because the
+lost length is put back in a direction slightly off.
 """
 
 from dataclasses import replace
@@ -14,21 +17,16 @@ from dataclasses import replace
 import numpy as np
 
 from see_min.budget import check_ratio
-from see_min.checks import check_axes, check_finite
-from see_min.fit import low_rank_encoding
+from see_min.errors import check_axes, check_finite
+from see_min.fitting import low_rank_encoding
 
 
 def plan(vocabulary, dimension, ratio):
     """The largest k with (V + D) k <= V D / ratio.
 
-    Raises
-    ------
-    DataError
-        If the ratio is below 1 or beyond k = 1.
-
     Examples
     --------
-    >>> plan(6000, 384, 10)                                       # 36 * 6384 = 229,824 of 230,400
+    >>> plan(6000, 384, 10)                                    # 36 * 6384 = 229,824 of 230,400
     36
     """
     largest = vocabulary * dimension / (vocabulary + dimension)
@@ -37,36 +35,19 @@ def plan(vocabulary, dimension, ratio):
 
 
 def fit(matrix, ratio):
-    """Codes and subspace at a ratio.
-
-    Parameters
-    ----------
-    matrix : array (V, D)
-        E0; rows of zeros stay so.
-    ratio : float
-
-    Returns
-    -------
-    SememeEncoding
-        One unit a word and a carrier, as `see_min.fit.low_rank_encoding`; no index has to be kept.
-
-    Raises
-    ------
-    ShapeError, DataError
-        If matrix is not (V, D) or not finite, or the ratio out of reach.
+    """Codes and subspace, as a SememeEncoding with a projection; rows of zeros stay so.
 
     Examples
     --------
     >>> E = np.array([[3., 4., 0.], [30., 40., 1.], [0.3, 0.4, 0.]] * 4)
     >>> np.linalg.norm(fit(E, ratio=2).rows([0, 1]), axis=1).round(2)  # sqrt(2501)
     array([ 5.  , 50.01])
-
-    Source: ours.
     """
     matrix = check_finite("matrix", check_axes("matrix", matrix, None, None)).astype(float)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)  # (V, 1)
     directions = matrix / np.where(lengths > 0, lengths, 1)  # (V, D)
     kept = low_rank_encoding(directions, np.ones(len(matrix)), plan(*matrix.shape, ratio))
     codes = kept.tables[0][:, 0]  # (V, k)
-    cosines = np.linalg.norm(codes, axis=1, keepdims=True)  # (V, 1): cos(x_w, P^T P x_w) = ||P x_w|| / ||x_w||
-    return replace(kept, tables=[(codes * lengths / np.where(cosines > 0, cosines, 1))[:, None]])  # (V, 1, k)
+    cosines = np.linalg.norm(codes, axis=1, keepdims=True)  # (V, 1), ||P x_w|| / ||x_w||
+    codes = codes * lengths / np.where(cosines > 0, cosines, 1)  # (V, k)
+    return replace(kept, tables=[codes[:, None]])  # (V, 1, k)

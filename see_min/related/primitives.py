@@ -1,39 +1,26 @@
-"""What the related methods are made of: truncated and whitened SVD, a refit on kept channels, Kronecker sums, CP.
+"""What the related methods are made of: truncated and whitened SVD, refit, Kronecker sums, CP.
 
-Two more are elsewhere and are used from there: the row-weighted SVD is `see_min.fit.low_rank_encoding`, TT-SVD is
-`see_min.tensor_train.tt_svd`. A layer is y = x W^T, W (out, in); C = X^T X (in, in) sums over calibration inputs X (N, in), and
+The row-weighted SVD is `see_min.fitting.low_rank_encoding`, TT-SVD is
+`see_min.tensor_train.tt_svd`. A layer is y = x W^T, W (out, in); C = X^T X (in, in) sums over
+calibration inputs X (N, in), and
 
     ||X W^T - X W'^T||^2 = tr((W - W') C (W - W')^T) = ||(W - W') C^(1/2)||^2
 """
 
 import numpy as np
 
-from see_min.checks import DataError, ShapeError, check_axes, check_finite, check_ids
 from see_min.entangle import entangled_rows, kron_rows
+from see_min.errors import InputError, check_axes, check_finite, check_ids
 
 
 def truncated_svd(matrix, rank):
     """Factors L (m, r), R (r, n) with the least ||matrix - L R||; the rows of R are orthonormal.
 
-    Parameters
-    ----------
-    matrix : array (m, n)
-    rank : int, 1 to min(m, n)
-
-    Raises
-    ------
-    ShapeError
-        If matrix is not (m, n).
-    DataError
-        If it is not finite, or the rank out of range.
-
     Examples
     --------
     >>> L, R = truncated_svd(np.diag([3., 2., 1.]), 2)
-    >>> (L @ R).round(12) + 0.
-    array([[3., 0., 0.],
-           [0., 2., 0.],
-           [0., 0., 0.]])
+    >>> (L @ R).round(12).diagonal()
+    array([3., 2., 0.])
 
     Source: Eckart and Young 1936.
     """
@@ -46,21 +33,8 @@ def truncated_svd(matrix, rank):
 def whitened_svd(W, C, rank):
     """Factors B (out, r), A (r, in) with the least ||X W^T - X (B A)^T||, C = X^T X.
 
-    B holds the top eigenvectors of W C W^T, the second moment of the outputs, and A = B^T W; neither a root nor an inverse of C
-    is needed. The squared error is the sum of the other eigenvalues.
-
-    Parameters
-    ----------
-    W : array (out, in)
-    C : array (in, in), symmetric and not negative
-    rank : int, 1 to min(out, in)
-
-    Raises
-    ------
-    ShapeError
-        If W is not (out, in), or C not (in, in).
-    DataError
-        If either is not finite, or the rank out of range.
+    B holds the top eigenvectors of W C W^T, the second moment of outputs, and A = B^T W: C needs no
+    root and no inverse. The squared error is the sum of the other eigenvalues.
 
     Examples
     --------
@@ -69,9 +43,9 @@ def whitened_svd(W, C, rank):
     array([[0., 0.],
            [0., 1.]])
 
-    Source: PCA of outputs, in LLM-ROM, arXiv 2312.07046; the same minimum as an SVD of W C^(1/2), and as in MoDeGPT, 2408.09632.
+    Source: PCA of outputs, arXiv 2312.07046; the same minimum as 2408.09632.
     """
-    W, C = _layer(W, C)
+    W, C = _check_moment(W, C)
     _check_rank(rank, min(W.shape))
     _, vectors = np.linalg.eigh(W @ C @ W.T)  # (out, out), ascending
     B = np.ascontiguousarray(vectors[:, ::-1][:, :rank])  # (out, r)
@@ -79,53 +53,31 @@ def whitened_svd(W, C, rank):
 
 
 def refit(W, C, keep):
-    """Weights Z (out, k) on the kept inputs S with the least ||X W^T - X_S Z^T||: Z = W C[:, S] C[S, S]^-1.
+    """Weights Z (out, k) on kept inputs S with the least ||X W^T - X_S Z^T||: W C[:, S] C[S, S]^-1.
 
-    Parameters
-    ----------
-    W : array (out, in)
-    C : array (in, in)
-        X^T X; where C[S, S] is singular, the least of all solutions.
-    keep : int array (k,)
-        Different inputs.
-
-    Raises
-    ------
-    ShapeError
-        As `whitened_svd`.
-    DataError
-        If a number is not finite, or `keep` names an input twice or one that does not exist.
+    Where C[S, S] is singular, the least of all solutions.
 
     Examples
     --------
-    >>> refit(np.array([[1., 1.]]), np.array([[1., 1.], [1., 1.]]), [0])   # two inputs that are always equal
+    >>> refit(np.array([[1., 1.]]), np.array([[1., 1.], [1., 1.]]), [0])   # two equal inputs
     array([[2.]])
 
-    Source: normal equations; as compensation in arXiv 2412.12441, as the Nystrom step in 2408.09632.
+    Source: normal equations; compensation in arXiv 2412.12441, the Nystrom step in 2408.09632.
     """
-    W, C = _layer(W, C)
+    W, C = _check_moment(W, C)
     keep = check_ids("keep", keep, W.shape[1])
-    if len(set(keep.tolist())) < keep.size:
-        raise DataError(f"keep: expected different inputs, got {keep.size - len(set(keep.tolist()))} again")
-    return np.linalg.lstsq(C[np.ix_(keep, keep)], C[keep] @ W.T, rcond=None)[0].T  # (out, k)
+    again = keep.size - len(np.unique(keep))
+    if again:
+        raise InputError(f"keep: expected different inputs, got {again} again")
+    solution = np.linalg.lstsq(C[np.ix_(keep, keep)], C[keep] @ W.T, rcond=None)[0]  # (k, out)
+    return solution.T  # (out, k)
 
 
 def rearrange(matrix, rows, columns):
-    """Blocks as rows: R[(i1, j1), (i2, j2)] = matrix[i1 m2 + i2, j1 n2 + j2], so that A (x) B becomes vec(A) vec(B)^T.
+    """Blocks as rows: R[(i1, j1), (i2, j2)] = matrix[i1 m2 + i2, j1 n2 + j2].
 
-    Parameters
-    ----------
-    matrix : array (m1 m2, n1 n2)
-    rows, columns : (m1, m2), (n1, n2)
-
-    Returns
-    -------
-    array (m1 n1, m2 n2)
-
-    Raises
-    ------
-    ShapeError
-        If matrix is not (m1 m2, n1 n2).
+    A (x) B becomes vec(A) vec(B)^T. Matrix (m1 m2, n1 n2), rows (m1, m2), columns (n1, n2) ->
+    array (m1 n1, m2 n2).
 
     Examples
     --------
@@ -137,13 +89,12 @@ def rearrange(matrix, rows, columns):
     """
     (m1, m2), (n1, n2) = rows, columns
     matrix = check_axes("matrix", matrix, m1 * m2, n1 * n2)
-    return matrix.reshape(m1, m2, n1, n2).swapaxes(1, 2).reshape(m1 * n1, m2 * n2)
+    blocks = matrix.reshape(m1, m2, n1, n2).swapaxes(1, 2)  # (m1, n1, m2, n2)
+    return blocks.reshape(m1 * n1, m2 * n2)
 
 
 def nearest_kronecker_sum(matrix, rows, columns, rank):
     """Factors A (r, m1, n1), B (r, m2, n2) with the least ||matrix - sum_k A_k (x) B_k||.
-
-    Parameters and errors are those of `rearrange` and `truncated_svd`; rank is 1 to min(m1 n1, m2 n2).
 
     Examples
     --------
@@ -154,41 +105,25 @@ def nearest_kronecker_sum(matrix, rows, columns, rank):
 
     Source: Van Loan and Pitsianis 1993: the truncated SVD of the rearrangement.
     """
-    L, R = truncated_svd(rearrange(matrix, rows, columns), rank)  # (m1 n1, r), (r, m2 n2)
-    return L.T.reshape(rank, rows[0], columns[0]), R.reshape(rank, rows[1], columns[1])
+    (m1, m2), (n1, n2) = rows, columns
+    left, right = truncated_svd(rearrange(matrix, rows, columns), rank)  # (m1 n1, r), (r, m2 n2)
+    return left.T.reshape(rank, m1, n1), right.reshape(rank, m2, n2)
 
 
 def kronecker_rows(tables, ids):
-    """Rows of sum_k F_1k (x) F_2k (x) ... (x) F_nk without the matrix: row w is made of rows i_1, ..., i_n, the digits of w.
+    """Rows of sum_k F_1k (x) ... (x) F_nk without the matrix: row w takes the digits of w.
 
-    Parameters
-    ----------
-    tables : list of n arrays (t_j, r, q_j)
-        F_jk[i] = tables[j][i, k].
-    ids : int array (...)
-        In C order, w = (... (i_1 t_2 + i_2) t_3 + ...) t_n + i_n.
-
-    Returns
-    -------
-    array (..., q_1 q_2 ... q_n)
-
-    Raises
-    ------
-    ShapeError
-        If there is no table, or the tables do not have the same r.
-    DataError
-        If an id is not in 0 .. t_1 t_2 ... t_n - 1.
+    Tables hold n arrays (t_j, r, q_j), the rows of F_jk; the first digit is the slowest.
+    ids (...) -> (..., q_1 ... q_n).
 
     Examples
     --------
-    >>> a = np.array([[[1.]], [[2.]]])
+    >>> a = np.array([[[1.]], [[2.]]])                             # two digits, r = 1, q = 1
     >>> kronecker_rows([a, 10 * a], [0, 1, 2, 3]).ravel()        # 1 * 10, 1 * 20, 2 * 10, 2 * 20
     array([10., 20., 20., 40.])
 
     Source: word2ketXS, arXiv 1911.04975.
     """
-    if not tables:
-        raise ShapeError("tables: expected at least one, got none")
     for j, one in enumerate(tables):
         check_axes(f"tables[{j}]", one, None, np.shape(tables[0])[1], None)
     sizes = [len(one) for one in tables]
@@ -199,14 +134,10 @@ def kronecker_rows(tables, ids):
 
 
 def cp_als(tensor, rank, seed=0, sweeps=20):
-    """Minimise ||T - sum_k a_1k o ... o a_nk||^2, o the outer product, by turns: A_j = T_(j) K^T G^-1, G = K K^T.
+    """Minimise ||T - sum_k a_1k o ... o a_nk||^2, o the outer product, by alternation.
 
-    K holds the products of the vectors of all factors but j, so G is the elementwise product of their Gram matrices.
-
-    Parameters
-    ----------
-    tensor : array (I_1, ..., I_n)
-    rank, seed, sweeps : int
+    A_j = T_(j) K^T G^-1: K holds the products of the vectors of all factors but j, so G = K K^T is
+    the elementwise product of their Gram matrices.
 
     Returns
     -------
@@ -223,7 +154,7 @@ def cp_als(tensor, rank, seed=0, sweeps=20):
     Source: Carroll and Chang 1970, Harshman 1970.
     """
     rng, norm, errors = np.random.default_rng(seed), float((tensor**2).sum()) or 1.0, []
-    factors = [rng.standard_normal((size, rank)) for size in tensor.shape]
+    factors = [rng.standard_normal((size, rank)) for size in tensor.shape]  # (I_j, r) each
     for _ in range(sweeps):
         for j in range(tensor.ndim):
             others = [factor for i, factor in enumerate(factors) if i != j]
@@ -231,15 +162,16 @@ def cp_als(tensor, rank, seed=0, sweeps=20):
             B = np.moveaxis(tensor, j, 0).reshape(len(factors[j]), -1) @ K.T  # (I_j, r)
             G = np.prod([factor.T @ factor for factor in others], axis=0)  # (r, r)
             factors[j] = np.linalg.lstsq(G, B.T, rcond=None)[0].T  # (I_j, r)
-            errors.append(max(0.0, 1 - float(((2 * B - factors[j] @ G) * factors[j]).sum()) / norm))
+            explained = float(((2 * B - factors[j] @ G) * factors[j]).sum())
+            errors.append(max(0.0, 1 - explained / norm))
     return factors, errors
 
 
-def _layer(W, C):
+def _check_moment(W, C):
     W = check_finite("W", check_axes("W", W, None, None))
     return W, check_finite("C", check_axes("C", C, W.shape[1], W.shape[1]))
 
 
 def _check_rank(rank, most):
     if not 1 <= rank <= most:
-        raise DataError(f"rank: expected 1 to {most}, got {rank}")
+        raise InputError(f"rank: expected 1 to {most}, got {rank}")

@@ -1,0 +1,70 @@
+"""Quantization to nearest: a weight becomes one of 2^b values between the ends of its row.
+
+    minimise  |w - (low + step c)|  over c = 0 .. 2^b - 1,  step = (max - min) / (2^b - 1) of a row
+
+Kept are b bits per weight and two parameters per row. |w - w'| <= step / 2, and the least and the
+largest weight of a row are exact. The calibration inputs play no part: this is what needs no data.
+
+Source: one of the four families of the survey, arXiv 2402.05964; a row as the group is ours.
+Simplified: no groups within rows, no clipping, no error compensation as GPTQ or AWQ have it.
+"""
+
+import numpy as np
+
+from see_min.errors import InputError, check_axes, check_finite
+from see_min.related.layers.layer import CompressedLayer, check_layer, check_reach
+
+BITS = (8, 4, 2)
+
+
+def bits_at(ratio):
+    """The most bits b with 32 / b >= ratio; the two parameters per row come on top.
+
+    Examples
+    --------
+    >>> [bits_at(ratio) for ratio in (2, 4, 8, 16)]
+    [8, 8, 4, 2]
+    """
+    check_reach(ratio, 32 / BITS[-1], "quantization")
+    return next(bits for bits in BITS if bits * ratio <= 32)
+
+
+def quantize(matrix, bits=8):
+    """Codes (m, n) of whole numbers, steps (m, 1) and least values (m, 1) of the rows of a matrix.
+
+    Raises
+    ------
+    InputError
+        If the matrix is not (m, n) or not finite, or bits are not 1 to 16.
+
+    Examples
+    --------
+    >>> quantize(np.array([[0., 1., 2.2, 3.]]), bits=2)
+    (array([[0, 1, 2, 3]], dtype=uint16), array([[1.]]), array([[0.]]))
+    """
+    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None)).astype(float)
+    if bits not in range(1, 17):
+        raise InputError(f"bits: expected 1 to 16, got {bits}")
+    low = matrix.min(axis=1, keepdims=True)  # (m, 1)
+    step = (matrix.max(axis=1, keepdims=True) - low) / (2**bits - 1)  # (m, 1)
+    codes = np.rint((matrix - low) / np.where(step > 0, step, 1))  # (m, n); 0 in constant rows
+    return codes.astype(np.uint16), step, low
+
+
+def compress(W, calibration, ratio):
+    """The layer at the most bits within a ratio of 32; the reach and the middle of a row may move.
+
+    Examples
+    --------
+    >>> kept = compress(np.array([[0., 1., 2.2, 3.]]), np.ones((1, 4)), ratio=16)
+    >>> kept.dense(), kept.n_parameters, kept.index_bits
+    (array([[0., 1., 2., 3.]]), 2, 8)
+    """
+    bits = bits_at(ratio)
+    W, _ = check_layer(W, calibration, 1)
+    codes, step, low = quantize(W, bits)
+    reach = (2**bits - 1) * step  # (out, 1), max - min: as large as weights, for one learning rate
+    middle = low + reach / 2  # (out, 1)
+    shares = codes / (2**bits - 1) - 0.5  # (out, in), -1/2 to 1/2
+    parts = [reach, middle]
+    return CompressedLayer(parts, lambda p, b: p[1] + p[0] * b[0], [shares], bits * W.size)
