@@ -1,299 +1,245 @@
-"""SememeEmbedding: a SememeEncoding whose arrays are parameters, with the look-up and the tied head.
+"""SememeEmbedding: a SememeEncoding as parameters, with the look-up and the tied head.
 
-A look-up gathers the leaves of its ids and contracts them; gradients are added to the gathered leaves' tables alone. A head makes
-the rows of a block of words at a time, in both directions, so that the (V, D) matrix and its gradient are never held; at most
-it keeps rows before the carrier, (V, d'), where they are small. A model that only reads, token after token, may keep these rows
-from one call to the next: `kept_rows`.
+    look-up   E[ids] = (sum_k leaf_1k (x) ... (x) leaf_nk + sum of bag vectors) @ P
+    head      h @ E.T = (h @ P.T) @ inner_rows(all words).T
 """
 
 import math
 from contextlib import contextmanager
 
+import numpy as np
+import scipy.sparse
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
-from see_min.encoding import SememeEncoding
-from see_min.entangle import entangled_rows, halves
-
-BLOCK_FLOATS = 3 * 2**18  # rows and leaves of a block stay in the cache: twice as fast as 16 MB, each time new from the system
-LINE = 64  # words of a block are a multiple of it: scores of blocks then share no cache line, a tenth faster
-KEEP = 4  # where d' is at most D / KEEP, a head keeps its rows (V, d') for the backward pass: an eighth faster
+from see_min.bridge.blocked_scores import blocked_scores
+from see_min.encoding import SememeEncoding, smallest
+from see_min.entangle import entangled_rows
 
 
 class SememeEmbedding(nn.Module):
-    """Stands in for `torch.nn.Embedding`; the (V, D) matrix is never stored.
+    """Replaces `torch.nn.Embedding`; the (V, D) matrix is never stored.
 
-    Parameters
-    ----------
-    encoding : SememeEncoding
-        Its arrays become the parameters, its index buffers.
-    dtype : torch.dtype
-    block : int, optional
-        Words a step of `scores`; as many as have BLOCK_FLOATS in rows and leaves when left out.
-    padding_idx : int, optional
-        As in `torch.nn.Embedding`: the row of this id gets no gradient.
-    padding : float
-        What multiplies the row of `padding_idx`: 0 where that row was zero.
-    scale : float
-        What multiplies looked-up rows, but not the rows of the head.
-
-    Source: arXiv 2412.12204; the formula is `see_min.encoding.SememeEncoding`'s, through the same `entangled_rows`.
+    The arrays of the encoding become parameters, its index buffers of the smallest integer type.
+    `padding` multiplies the row of `padding_idx`, which gets no gradient when it is looked up;
+    `scale` multiplies looked-up rows, but not those of the head. Source: arXiv 2412.12204.
     """
 
-    def __init__(self, encoding, dtype=torch.float32, block=None, padding_idx=None, padding=1.0, scale=1.0):
+    def __init__(self, encoding, dtype=torch.float32, padding_idx=None, padding=1.0, scale=1.0):
         super().__init__()
-        once = {}  # a table that stands in several slots stays one parameter
+        self.order, self.num_embeddings = encoding.order, len(encoding)
+        self.padding_idx, self.scale = padding_idx, scale
+        self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
+        once = {}  # a table of several slots stays one parameter
+        named = {f"table_{j}": table for j, table in enumerate(encoding.tables)}
+        has_bag = encoding.bag is not None and encoding.bag_vectors.size  # one of no units is none
+        named["bag_vectors"] = encoding.bag_vectors if has_bag else None  # (U, d')
+        named["projection"] = encoding.projection  # (d', D)
+        for name, array in named.items():
+            if array is not None and id(array) not in once:
+                once[id(array)] = nn.Parameter(torch.as_tensor(array).to(dtype, copy=True))
+            self.register_parameter(name, None if array is None else once[id(array)])
+        for j, table in enumerate(encoding.tables):
+            own = encoding.index is None  # the unit of a word is the word
+            units = None if own else _digits(encoding.index[:, :, j], len(table))
+            self.register_buffer(f"index_{j}", units)  # (V, k, b), k = 1 or r
+        if self.bag_vectors is not None:
+            counts = np.diff(encoding.bag.indptr)  # (V,)
+            units = _digits(encoding.bag.indices, len(self.bag_vectors))
+            self.register_buffer("bag_lengths", _digits(counts, counts.max() + 1))  # (V, b)
+            self.register_buffer("bag_units", units)  # (entries of M, b)
+            self.register_buffer("bag_starts", None, persistent=False)  # (V,)
+            _set_starts(self)
+            self.register_load_state_dict_post_hook(_set_starts)
+        factor = None if padding_idx is None else torch.tensor(padding, dtype=dtype)
+        self.register_buffer("padding", factor)  # in the state: a fresh model has another pad row
 
-        def parameter(array):
-            if array is None:
-                return None
-            return once.setdefault(id(array), nn.Parameter(torch.as_tensor(array).to(dtype, copy=True)))
+    @classmethod
+    def like(cls, layer, encoding):
+        """With padding, scale, dtype, device, freezing and mode of an `nn.Embedding`."""
+        weight, pad = layer.weight, layer.padding_idx
+        zero = pad is not None and not weight[pad].any()
+        scale = float(getattr(layer, "embed_scale", 1.0))
+        new = cls(encoding, weight.dtype, pad, 0.0 if zero else 1.0, scale).to(weight.device)
+        return new.requires_grad_(weight.requires_grad).train(layer.training)
 
-        self.tables = nn.ParameterList(parameter(table) for table in encoding.tables)  # (U_j, r, q_j)
-        self.amplitudes = parameter(encoding.amplitudes)  # (V, r)
-        self.carrier = parameter(encoding.carrier)  # (d', D)
-        self.bag_vectors = parameter(encoding.bag_vectors)  # (U, d')
-        self.register_buffer("index", torch.as_tensor(encoding.index).int())  # (V, n) or (V, r, n)
-        self.register_buffer("bag", None if encoding.bag is None else torch.as_tensor(encoding.bag).int())  # (V, m)
-        floats = encoding.inner + sum(table[0].size for table in encoding.tables)  # d' + r (q_1 + .. + q_n) a word
-        self.block = block or max(256, BLOCK_FLOATS // floats // LINE * LINE)
-        self.padding_idx, self.padding, self.scale = padding_idx, padding, scale
-        self.kept = None  # rows (V, d') of all words, within `kept_rows`
+    @classmethod
+    def from_embedding(cls, layer, words, ratio=20, **options):
+        """Compress one `nn.Embedding`; words and options are those of `see_min.recipe`."""
+        from see_min.recipe import encode
+
+        matrix = layer.weight.detach().cpu().double().numpy()  # (V, D)
+        return cls.like(layer, encode(matrix, words, ratio, **options))
 
     @property
-    def num_embeddings(self):
-        return len(self.index)
+    def tables(self):
+        """The n leaf tables (U_j, r, q_j)."""
+        return [getattr(self, f"table_{j}") for j in range(self.order)]
 
     @property
-    def embedding_dim(self):
-        if self.carrier is not None:
-            return self.carrier.shape[1]
+    def inner_dim(self):
         return math.prod(table.shape[2] for table in self.tables)
 
     @property
+    def embedding_dim(self):
+        return self.inner_dim if self.projection is None else self.projection.shape[1]
+
+    @property
     def weight(self):
-        """The matrix (V, D), built anew at every use: for code that asks an embedding for its weight."""
-        rows = self.inner_rows(torch.arange(self.num_embeddings, device=self.index.device))  # (V, d')
-        rows = rows if self.carrier is None else rows @ self.carrier  # (V, D)
-        if self.padding_idx is None:
-            return rows
-        keep = torch.ones(len(rows), 1, dtype=rows.dtype, device=rows.device)
-        keep[self.padding_idx] = self.padding
-        return rows * keep
+        """E (V, D), computed at every use: for code that asks an embedding for its weight."""
+        return self._project(self.inner_rows(self.all_ids()))
 
-    def _places(self, ids):
-        """For each slot: rows of the flat table, and that table; (W,) of (U_j, r q_j), or (W r,) of (U_j r, q_j)."""
-        index = self.index.index_select(0, ids)  # (W, n) or (W, r, n); unlike [ids] it refuses negative ids
-        if index.ndim == 2:
-            return [(unit, table.flatten(1)) for unit, table in zip(index.unbind(-1), self.tables)]
-        r = index.shape[1]
-        term = torch.arange(r, device=index.device, dtype=index.dtype)  # (r,)
-        return [((unit * r + term).flatten(), table.flatten(0, 1)) for unit, table in zip(index.unbind(-1), self.tables)]
+    def all_ids(self):
+        return torch.arange(self.num_embeddings, device=self.table_0.device)  # (V,)
 
-    def leaves(self, ids):
-        """The leaves of words: a list of n tensors (W, r, q_j)."""
-        return [flat.index_select(0, place).view(len(ids), *table.shape[1:])  # its backward is one index_add
-                for (place, flat), table in zip(self._places(ids), self.tables)]
+    def places(self, ids):
+        """Rows of each flat table (U_j r, q_j) that words use: a list of n tensors (W r,)."""
+        r = self.table_0.shape[1]
+        term = torch.arange(r, device=ids.device)  # (r,)
+        units = [ids[:, None]] * self.order  # (W, 1)
+        if self.index_0 is not None:  # index_select, unlike [ids], refuses negative ids
+            index = [getattr(self, f"index_{j}") for j in range(self.order)]  # (V, k, b)
+            units = [_numbers(slot.index_select(0, ids)) for slot in index]  # (W, k)
+        return [(unit * r + term).flatten() for unit in units]  # (W r,)
 
-    def _bag_rows(self, ids):
-        """The sums of the bags of words, (W, d'), or None."""
-        if self.bag is None or not len(self.bag_vectors):
-            return None
-        units = self.bag.index_select(0, ids)  # (W, m), -1 where a word has fewer
-        present = (units >= 0).to(self.bag_vectors.dtype)
-        return nn.functional.embedding_bag(units.clamp(min=0), self.bag_vectors, mode="sum", per_sample_weights=present)
+    def leaves(self, places, tables):
+        """tables[j][index[ids, :, j], arange(r)]: a list of n tensors (W, r, q_j)."""
+        flat = [table.flatten(0, 1) for table in tables]  # (U_j r, q_j): index_select is faster
+        leaves = [table.index_select(0, place) for table, place in zip(flat, places)]
+        return [leaf.view(-1, *table.shape[1:]) for leaf, table in zip(leaves, tables)]
+
+    def bags(self, ids):
+        """(units, offsets) as `nn.EmbeddingBag` takes them: row after row of M[ids]."""
+        lengths = _numbers(self.bag_lengths[ids])  # (W,)
+        offsets = lengths.cumsum(0) - lengths  # (W,)
+        shift = (self.bag_starts[ids] - offsets).repeat_interleave(lengths)  # (N,)
+        place = torch.arange(len(shift), device=ids.device) + shift  # (N,)
+        return _numbers(self.bag_units[place]), offsets
 
     def inner_rows(self, ids):
-        """Rows before the carrier, (W, d'), taken from those that are kept or made."""
-        if self.kept is not None and not torch.is_grad_enabled():
-            return self.kept.index_select(0, ids)
-        return self._made_rows(ids)
+        """Rows before the projection, (W, d'), from the cache where it may be used."""
+        if self.cache is not None and not torch.is_grad_enabled():
+            return self.cache.index_select(0, ids)
+        products = entangled_rows(self.leaves(self.places(ids), self.tables))  # (W, d')
+        return self.finished(ids, products, self.bag_vectors)
 
-    def _made_rows(self, ids):
-        rows = entangled_rows(self.leaves(ids), None if self.amplitudes is None else self.amplitudes[ids])  # (W, d')
-        bag = self._bag_rows(ids)
-        return rows if bag is None else bag.add_(rows)
+    def finished(self, ids, rows, bag_vectors):
+        """Sums of products (W, d') plus bags, padded."""
+        if bag_vectors is not None:
+            units, offsets = self.bags(ids)
+            rows = rows + nn.functional.embedding_bag(units, bag_vectors, offsets, mode="sum")
+        return self.pad(ids, rows)
+
+    def pad(self, ids, rows):
+        """Rows (W, d'), that of `padding_idx` times `padding`."""
+        if self.padding_idx is None:
+            return rows
+        factor = torch.where(ids == self.padding_idx, self.padding, 1.0)  # (W,)
+        return rows * factor[:, None].to(rows.dtype)
+
+    def _project(self, rows):
+        return rows if self.projection is None else rows @ self.projection  # (W, D)
 
     def forward(self, ids):
         """Embeddings (..., D) of ids (...)."""
-        flat = ids.reshape(-1)  # (W,)
+        flat = ids.reshape(-1).long()  # (W,)
         if len(flat) > self.num_embeddings:  # every row once is cheaper
-            everything = torch.arange(self.num_embeddings, device=ids.device)
-            rows = self.inner_rows(everything).index_select(0, flat)  # (W, d')
+            rows = self.inner_rows(self.all_ids()).index_select(0, flat)  # (W, d')
         else:
             rows = self.inner_rows(flat)  # (W, d')
-        rows = rows if self.carrier is None else rows @ self.carrier  # (W, D)
+        rows = self._project(rows)  # (W, D)
         if self.padding_idx is not None:
-            rows = torch.where((flat == self.padding_idx)[:, None], self.padding * rows.detach(), rows)  # (W, D)
+            rows = torch.where((flat == self.padding_idx)[:, None], rows.detach(), rows)
         rows = rows if self.scale == 1.0 else rows * self.scale
         return rows.reshape(*ids.shape, rows.shape[-1])
 
-    @torch.compiler.disable  # a loop of small steps and a backward of its own: nothing to fuse
-    def scores(self, h):
-        """h @ E.T for hidden states (..., D), in blocks of words: (..., V).
+    def plain_scores(self, h):
+        """h @ E.T for states (..., D): (..., V); holds the inner rows of all words at once."""
+        h = h if self.projection is None else h @ self.projection.T  # (..., d')
+        return h @ self.inner_rows(self.all_ids()).T  # (..., V)
 
-        In training, rows before the carrier are kept until the backward pass if they are small, 4 d' <= D; else made again.
-        """
-        h = h if self.carrier is None else h @ self.carrier.T  # (..., d')
-        flat = h.reshape(-1, h.shape[-1])  # (N, d')
-        if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:  # a product with out= does not cast by itself
-            flat = flat.to(torch.get_autocast_dtype(h.device.type))
-        made = self.kept is None or torch.is_grad_enabled()
-        scores = self._block_scores(flat) if made else flat @ self.kept.to(flat.dtype).T  # (N, V)
-        if self.padding == 0.0 and self.padding_idx is not None:
-            scores = scores.index_fill(1, torch.tensor([self.padding_idx], device=h.device), 0.0)  # as h times a row of zeros
+    @torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
+    def scores(self, h):
+        """As `plain_scores`, in blocks of words, or with the cached rows."""
+        if self.cache is not None and not torch.is_grad_enabled():
+            return self.plain_scores(h)
+        h = h if self.projection is None else h @ self.projection.T  # (..., d')
+        scores = blocked_scores(self, h.reshape(-1, h.shape[-1]))  # (N, V)
         return scores.view(*h.shape[:-1], self.num_embeddings)
 
-    def _block_scores(self, flat):
-        parts = {name: p for name, p in self.named_parameters() if name != "carrier"}
-        keep = flat.requires_grad and KEEP * flat.shape[1] <= self.embedding_dim
-        return BlockScores.apply(self, keep, list(parts), flat, *parts.values())
-
-    def _blocks(self):
-        return torch.arange(self.num_embeddings, device=self.index.device).split(self.block)
-
     def to_encoding(self):
-        """Back to numpy, in the parameters' precision (float32 where numpy lacks it)."""
-        once = {}
+        """Back to numpy, in the parameters' precision (float32 for bfloat16)."""
+        return encoding_of(self.state_dict())
 
-        def array(tensor):
-            if tensor is None:
-                return None
-            exact = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
-            return once.setdefault(tensor.data_ptr(), exact.cpu().numpy())
 
-        return SememeEncoding([array(table) for table in self.tables], self.index.cpu().long().numpy(),
-                              array(self.amplitudes), array(self.carrier),
-                              None if self.bag is None else self.bag.cpu().long().numpy(), array(self.bag_vectors))
+class TiedHead(nn.Module):
+    """An output layer without a matrix of its own: h @ E.T (+ bias) of the tied embedding."""
+
+    def __init__(self, embedding, bias=None):
+        super().__init__()
+        self.embedding, self.bias = embedding, bias
+
+    @property
+    def weight(self):
+        return self.embedding.weight
+
+    def forward(self, h):
+        scores = self.embedding.scores(h)  # (..., V)
+        return scores if self.bias is None else scores + self.bias
 
 
 @contextmanager
-def kept_rows(model):
-    """Within this, every SememeEmbedding of a model makes its rows before the carrier once, (V, d'), to read without gradients.
+def cached_rows(model):
+    """Within this, each SememeEmbedding computes its inner rows (V, d') once, for reading only.
 
-    A head then costs one product with rows of d' numbers, and a token at a time no longer makes all rows at every token.
-    Parameters must not change meanwhile; where gradients are recorded, nothing is kept.
-
-    Examples
-    --------
-    >>> from see_min.encoding import SememeEncoding
-    >>> leaves, index = torch.ones(3, 1, 2).numpy(), torch.tensor([[0], [1], [2], [1]]).numpy()
-    >>> embedding = SememeEmbedding(SememeEncoding([leaves], index))
-    >>> with torch.no_grad(), kept_rows(embedding):
-    ...     embedding.scores(torch.ones(1, 2))
-    tensor([[2., 2., 2., 2.]])
-
-    Source: ours.
+    A head then costs one product, as it should for a token at a time. Parameters must not change
+    meanwhile; where gradients are recorded, the cache is not used.
     """
     own = [module for module in model.modules() if isinstance(module, SememeEmbedding)]
     try:
         with torch.no_grad():
             for module in own:
-                module.kept = module.inner_rows(torch.arange(module.num_embeddings, device=module.index.device))  # (V, d')
+                module.cache = module.inner_rows(module.all_ids())  # (V, d')
         yield
     finally:
         for module in own:
-            module.kept = None
+            module.cache = None
 
 
-class BlockScores(torch.autograd.Function):
-    """h @ rows.T for the rows of all words before the carrier, made in blocks; kept, or made again in the backward pass.
-
-    With G the gradient of the scores, block by block: dh += G rows, d rows = G^T h, and from there to the leaves of the block,
-    whose gradients are added to those of the tables at once. Memory beyond the result: the gradients of the parameters,
-    a few blocks of rows, and what is kept.
-
-    Source: ours; contracting h with leaves first would cost r times as much (docs/scaling.md).
-    """
-
-    @staticmethod
-    def forward(ctx, embedding, keep, names, h, *parameters):
-        V, block = embedding.num_embeddings, embedding.block
-        scores = h.new_empty(len(h), V)  # (N, V)
-        kept = h.new_empty(V, h.shape[1]) if keep else None  # (V, d')
-        for ids, out in zip(embedding._blocks(), scores.split(block, 1)):
-            rows = embedding._made_rows(ids).to(h.dtype)  # (W, d'); gradients are never recorded here
-            torch.mm(h, rows.T, out=out)  # (N, W)
-            if keep:
-                kept[ids[0] : ids[-1] + 1] = rows
-        ctx.embedding, ctx.names = embedding, names
-        ctx.save_for_backward(h, kept, *parameters)
-        return scores
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        h, kept, *parameters = ctx.saved_tensors
-        embedding, block = ctx.embedding, ctx.embedding.block
-        sums = {name: torch.zeros(p.shape, dtype=torch.float32 if p.dtype == torch.bfloat16 else p.dtype, device=p.device)
-                for name, p in zip(ctx.names, parameters)}
-        if embedding.bag is not None:
-            sums["bag_vectors"] = nn.functional.pad(sums["bag_vectors"], (0, 0, 0, 1))  # (U + 1, d')
-        dh = torch.zeros_like(h)
-        for ids, g in zip(embedding._blocks(), gradient.to(h.dtype).split(block, 1)):  # g (N, W)
-            product = _add_block(embedding, ids, g.T @ h, sums)
-            if kept is None:
-                rows, bag = entangled_rows(product), embedding._bag_rows(ids)  # (W, d')
-                rows = rows if bag is None else bag.add_(rows)
-            else:
-                rows = kept[ids[0] : ids[-1] + 1]  # (W, d')
-            dh.addmm_(g, rows.to(h.dtype))
-        return None, None, None, dh, *(sums[name][: len(p)].to(p.dtype) for name, p in zip(ctx.names, parameters))
+def encoding_of(state, prefix=""):
+    """The encoding whose tensors a state dict holds under a prefix; of one memory: one table."""
+    arrays, once = {}, {}
+    for key, tensor in state.items():
+        if key.startswith(prefix):
+            exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+            exact = _numbers(tensor) if tensor.dtype == torch.uint8 else exact
+            place = tensor.data_ptr(), tensor.dtype, tensor.shape  # 0 for empty tensors
+            arrays[key.removeprefix(prefix)] = once.setdefault(place, exact.detach().cpu().numpy())
+    slots = range(sum(name.startswith("table_") for name in arrays))
+    index = bag = None
+    if "index_0" in arrays:
+        index = np.stack([arrays[f"index_{j}"] for j in slots], axis=-1)  # (V, k, n)
+    if "bag_vectors" in arrays:
+        ends = np.append(0, np.cumsum(arrays["bag_lengths"]))  # (V + 1,)
+        units, shape = arrays["bag_units"], (len(ends) - 1, len(arrays["bag_vectors"]))
+        bag = scipy.sparse.csr_array((np.ones(len(units)), units, ends), shape=shape)
+    tables = [arrays[f"table_{j}"] for j in slots]
+    return SememeEncoding(tables, index, arrays.get("projection"), bag, arrays.get("bag_vectors"))
 
 
-def _add_block(embedding, ids, drows, sums):
-    """Add what a gradient (W, d') of a block's rows gives to every part; returns the halves of the rows without the bag."""
-    drows = drows.to(embedding.tables[0].dtype)
-    with torch.no_grad():
-        parts = embedding.leaves(ids)  # n tensors (W, r, q_j)
-        if embedding.amplitudes is not None:
-            parts.append(embedding.amplitudes[ids])  # (W, r)
-    parts, n = [part.requires_grad_() for part in parts], len(embedding.tables)
-    with torch.enable_grad():
-        product = halves(parts[:n], *parts[n:])  # (W, r, a), (W, r, b)
-    own = [half.detach() for half in product]
-    gradients = torch.autograd.grad(product, parts, _halves_gradients(own, drows))
-    names = {id(p): name for name, p in embedding.named_parameters()}  # one table may stand in several slots
-    for (place, flat), table, part in zip(embedding._places(ids), embedding.tables, gradients):
-        total = sums[names[id(table)]]
-        _add_rows(total.view(flat.shape), place, part.reshape(len(place), -1))
-    if embedding.amplitudes is not None:
-        sums["amplitudes"][ids] = gradients[n].to(sums["amplitudes"].dtype)
-    if embedding.bag is not None:
-        total = sums["bag_vectors"]  # (U + 1, d'): the last row takes what words with fewer units have none for
-        for units in embedding.bag.index_select(0, ids).remainder(len(total)).unbind(1):  # a column of (W, m) at a time
-            _add_rows(total, units, drows)
-    return own
+def _digits(array, count):
+    """Numbers below `count` as bytes (..., b): processes cannot send each other 16 bits."""
+    kind = smallest(count).newbyteorder("<")
+    array = np.ascontiguousarray(array, dtype=kind)[..., None]
+    return torch.from_numpy(array.view(np.uint8).copy())  # (..., b), b = 1, 2 or 4
 
 
-def _halves_gradients(own, drows):
-    """What a gradient (W, d') of `entangled_rows` gives to its halves."""
-    if len(own) == 1:
-        return [drows[:, None].expand_as(own[0])]  # (W, r, q_1)
-    left, right = own
-    drows = drows.view(len(left), left.shape[2], right.shape[2])  # (W, a, b)
-    return [right @ drows.transpose(1, 2), left @ drows]  # (W, r, a), (W, r, b)
+def _numbers(digits):
+    """The numbers (...) of bytes (..., b), the lowest byte first."""
+    return sum(byte.long() << 8 * i for i, byte in enumerate(digits.unbind(-1)))
 
 
-def _add_rows(total, place, rows):
-    """total[place_i] += rows_i; several times as fast as index_add_, which takes the rows one by one on one core."""
-    total.scatter_add_(0, place.long()[:, None].expand_as(rows), rows.to(total.dtype))
-
-
-class TiedHead(nn.Module):
-    """An output layer without a matrix of its own: logits = h @ E.T (+ bias) of the embedding that it is tied to."""
-
-    def __init__(self, embedding, bias=None):
-        super().__init__()
-        self.embedding = embedding
-        self.bias = bias
-
-    @property
-    def weight(self):
-        """The embedding's matrix, built anew at every use."""
-        return self.embedding.weight
-
-    def forward(self, h):
-        scores = self.embedding.scores(h)
-        return scores if self.bias is None else scores + self.bias
+def _set_starts(module, _=None):
+    """Where each bag begins; a loaded state may hold other bags."""
+    lengths = _numbers(module.bag_lengths)  # (V,)
+    module.bag_starts = lengths.cumsum(0) - lengths  # (V,)

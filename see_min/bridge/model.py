@@ -1,0 +1,122 @@
+"""One call that compresses embeddings of any model: find them, encode each, replace them.
+
+    model  --find-->  matrices E0 (V, D)  --encode-->  encodings  --swap-->  the model, smaller
+"""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from see_min.bridge.swap import find_embedding, make_replacement, replace_embedding
+from see_min.errors import InputError, check_finite, check_ids
+from see_min.fitting import relative_error
+from see_min.related.registry import ENCODINGS, approximate, check_methods
+from see_min.words.vocabulary import Vocabulary, build_vocabulary
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What was done to one embedding."""
+
+    names: list  # dotted names of what was replaced, the embedding first, then its heads
+    shape: tuple  # (V, D)
+    parameters: int
+    bytes: int  # 4 per parameter, and the index as it is stored
+    ratio: float  # V D / parameters
+    error: float  # sum_w ||E0[w] - E[w]||^2 / sum_w ||E0[w]||^2
+    seconds: float  # of the fit
+
+
+def compress(
+    model, words, ratio=20, counts=None, lexicon="sample", name=None, method="see", sweeps=10,
+    seed=0, progress=None, **options,
+):
+    """Compress embeddings of a model in place, and the output heads that share their weight.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In any data type, on any device. Changed only if everything fits.
+    words : list of V str, {token: id}, Vocabulary, or {name of an embedding: one of these}
+    counts : array (V,), optional
+        How often each word occurs; with several embeddings {name of an embedding: array}.
+    name : str, optional
+        Dotted name of the embedding; that of `find_embedding` when left out.
+    method : str
+        "see" or another of `see_min.related.registry.ENCODINGS`.
+
+    The others are those of `see_min.recipe`. Returns a list of Compressed, one per embedding.
+
+    Raises
+    ------
+    InputError
+        If an argument does not fit the model, or the device runs out of memory.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Embedding(300, 32), torch.nn.Linear(32, 2))
+    >>> compress(model, [f"w{i}" for i in range(300)], ratio=10)[0].ratio >= 10
+    True
+    >>> model(torch.tensor([[5, 7]])).shape
+    torch.Size([1, 2, 2])
+    """
+    check_methods([method])
+    if method not in ENCODINGS:
+        raise InputError(f"method: expected one whose result is an encoding, got {method!r}")
+    by_name = words if _is_by_name(words) else {name or find_embedding(model).name: words}
+    found = {key: find_embedding(model, key) for key in by_name}
+    if len({tied.name for tied in found.values()}) < len(found):
+        raise InputError(f"words: expected one name per weight, got {' and '.join(found)}")
+    options |= {"sweeps": sweeps, "progress": progress}
+    done, ready = [], []
+    with device_memory():
+        for key, tied in found.items():
+            own = counts.get(key) if isinstance(counts, dict) else counts
+            vocabulary = _vocabulary(tied, by_name[key], lexicon, own)
+            encoding, report = _encode(tied, vocabulary, method, ratio, seed, options)
+            ready.append(make_replacement(tied, encoding))
+            done.append(report)
+    names = [replace_embedding(model, tied, new) for tied, new in zip(found.values(), ready)]
+    return [replace(report, names=own) for report, own in zip(done, names)]
+
+
+def _is_by_name(words):
+    """Whether it is {name: vocabulary} and not {token: id}."""
+    whole = (int, np.integer)
+    return isinstance(words, dict) and not all(isinstance(id, whole) for id in words.values())
+
+
+def _vocabulary(tied, words, lexicon, counts):
+    """A Vocabulary of V tokens; rows that {token: id} gives to no token are called [ROW7]."""
+    V = tied.shape[0]
+    if isinstance(words, dict):
+        check_ids("words", list(words.values()), V)
+        token_of = {id: token for token, id in words.items()}
+        words = [token_of.get(row, f"[ROW{row}]") for row in range(V)]
+    if len(words) != V:
+        raise InputError(f"words: expected {V}, one per row of {tied.name}, got {len(words)}")
+    return words if isinstance(words, Vocabulary) else build_vocabulary(words, lexicon, counts)
+
+
+def _encode(tied, vocabulary, method, ratio, seed, options):
+    """(encoding, Compressed without names) of one embedding."""
+    start = time.perf_counter()
+    matrix = tied.module.weight.detach().cpu().double().numpy()  # (V, D)
+    check_finite(tied.name, matrix)
+    encoding = approximate(matrix, vocabulary, method, ratio, seed, **options)
+    size, error = encoding.parameters, relative_error(matrix, encoding)
+    numbers = size, encoding.bytes, matrix.size / size, error, time.perf_counter() - start
+    return encoding, Compressed([], tied.shape, *numbers)
+
+
+@contextmanager
+def device_memory():
+    """Turn running out of memory into an InputError of one line; also a decorator."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        text = str(error).splitlines()[0] if str(error) else "none left"
+        raise InputError(f"device: expected enough memory, got {text}") from None

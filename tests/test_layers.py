@@ -1,0 +1,243 @@
+"""SememeEmbedding against the numpy core: look-up, gradients, padding, cache, and the way back."""
+
+import copy
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from torch import nn
+
+from see_min.bridge import SememeEmbedding, TiedHead, cached_rows
+from see_min.encoding import SememeEncoding
+
+torch.set_num_threads(1)
+V, R, UNITS, SIZES = 7, 5, (4, 3, 6), (3, 2, 2)
+TERMS = {"one index": 1, "index per term": R, "no index": None}
+PARTS = [(), ("projection",), ("bag",), ("projection", "bag"), ("shared",)]
+every_form = pytest.mark.parametrize("k", TERMS.values(), ids=TERMS)
+every_part = pytest.mark.parametrize("parts", PARTS, ids="+".join)
+
+
+def encoding(order=2, k=R, parts=("projection", "bag"), seed=0):
+    """Random leaves; with "shared" in parts one table stands in every slot."""
+    rng = np.random.default_rng(seed)
+    units = [V] * 3 if k is None else UNITS
+    tables = [rng.standard_normal((U, R, q)) for U, q in zip(units, SIZES[:order])]
+    tables = tables[:1] * order if "shared" in parts else tables
+    index = [rng.integers(0, len(table), (V, k or 1)) for table in tables]
+    inner = int(np.prod([table.shape[2] for table in tables]))
+    has_bag = "bag" in parts
+    bag = scipy.sparse.csr_array((rng.random((V, 4)) < 0.4).astype(float)) if has_bag else None
+    return SememeEncoding(
+        tables,
+        None if k is None else np.stack(index, axis=-1),
+        rng.standard_normal((inner, 11)) if "projection" in parts else None,
+        bag,
+        rng.standard_normal((4, inner)) if has_bag else None,
+    )
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@every_part
+@every_form
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_rows_and_scores_of_torch_are_those_of_numpy(order, k, parts, dtype, bound):
+    core = encoding(order, k, parts)
+    module = SememeEmbedding(core, dtype)
+    h = np.random.default_rng(1).standard_normal((2, 3, core.shape[1]))
+    assert (module.num_embeddings, module.embedding_dim) == core.shape
+    assert sum(p.numel() for p in module.parameters()) == core.parameters
+    rows, scores = core.rows(np.arange(V)), h @ core.rows(np.arange(V)).T
+    tensor = torch.as_tensor(h, dtype=dtype)
+    found = module(torch.arange(V)), module.weight, module.scores(tensor)
+    for ours, expected in zip(found, (rows, rows, scores), strict=True):
+        assert ours.shape == expected.shape
+        difference = np.abs(ours.detach().double().numpy() - expected).max()
+        assert difference <= bound * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (2, 1, 3), (0,), (2, 0)])
+def test_ids_of_any_shape_give_rows_of_that_shape(shape):
+    core, ids = encoding(), np.random.default_rng(2).integers(0, V, shape)
+    found = SememeEmbedding(core, torch.float64)(torch.as_tensor(ids))
+    np.testing.assert_allclose(found.detach().numpy(), core.rows(ids), rtol=1e-12, atol=1e-12)
+
+
+@every_form
+@pytest.mark.parametrize("ids", [[-1], [0, V]])
+def test_ids_beyond_the_vocabulary_are_refused_as_by_an_ordinary_embedding(ids, k):
+    for module in (nn.Embedding(V, 6), SememeEmbedding(encoding(k=k))):
+        with pytest.raises(IndexError, match="out of range"):
+            module(torch.tensor(ids))
+
+
+@every_form
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_gradients_of_a_look_up_are_finite_differences(order, k):
+    module, ids = SememeEmbedding(encoding(order, k), torch.float64), torch.tensor([[0, 3], [3, 6]])
+
+    def rows(*_):
+        return module(ids)
+
+    assert torch.autograd.gradcheck(rows, tuple(module.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("k", [1, R])
+def test_gradients_reach_only_the_leaves_of_the_ids_asked_for(k):
+    core, ids = encoding(2, k, ("bag",)), np.array([1, 4, 4])
+    module = SememeEmbedding(core, torch.float64)
+    module(torch.as_tensor(ids)).square().sum().backward()
+    for j, table in enumerate(module.tables):
+        expected = np.zeros(table.shape[:2], dtype=bool)  # (U_j, r)
+        for w in ids:
+            for term in range(R):
+                expected[core.index[w, term % k, j], term] = True
+        assert np.array_equal((table.grad != 0).any(-1).numpy(), expected) and not expected.all()
+    in_bags = core.bag[ids].sum(0) > 0  # (U,)
+    assert np.array_equal(module.bag_vectors.grad.any(1).numpy(), in_bags) and not in_bags.all()
+
+
+@pytest.mark.parametrize("scale, padding_idx", [(1.0, None), (3.0, 2)])
+def test_more_ids_than_words_have_the_rows_and_gradients_of_few(scale, padding_idx):
+    module = SememeEmbedding(encoding(), torch.float64, padding_idx, scale=scale)
+    ids, parameters = torch.arange(30) % V, list(module.parameters())
+    many, few = module(ids), torch.cat([module(row) for row in ids.split(5)])
+    torch.testing.assert_close(many, few, rtol=1e-12, atol=1e-12)
+    weights = torch.arange(float(many.numel()), dtype=torch.float64).view(many.shape)
+    pair = [torch.autograd.grad((rows * weights).sum(), parameters) for rows in (many, few)]
+    for ours, expected in zip(*pair):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+
+
+# ---------------------------------------------------------------- padding
+
+
+@pytest.mark.parametrize("padding", [0.0, 1.0])
+def test_a_padding_row_has_its_factor_everywhere_and_no_gradient_from_a_look_up(padding):
+    core = encoding()
+    module = SememeEmbedding(core, torch.float64, padding_idx=2, padding=padding)
+    expected = core.rows(np.arange(V))
+    expected[2] *= padding
+    torch.testing.assert_close(module.weight, torch.as_tensor(expected))
+    torch.testing.assert_close(module(torch.arange(V)), torch.as_tensor(expected))
+    h = torch.ones(1, 11, dtype=torch.float64)
+    torch.testing.assert_close(module.scores(h), h @ torch.as_tensor(expected).T)
+    module(torch.tensor([2, 2])).sum().backward()
+    assert not any(p.grad is not None and p.grad.any() for p in module.parameters())
+
+
+def test_the_factor_of_the_padding_row_is_in_the_state():
+    """A trained padding row stays when the state is loaded into a model whose own is zero."""
+    trained = SememeEmbedding(encoding(), padding_idx=2, padding=1.0)
+    fresh = SememeEmbedding(encoding(seed=1), padding_idx=2, padding=0.0)
+    assert not fresh(torch.tensor(2)).any()
+    fresh.load_state_dict(trained.state_dict())
+    assert torch.equal(fresh.weight, trained.weight) and fresh(torch.tensor(2)).any()
+
+
+# ---------------------------------------------------------------- cache
+
+
+@every_part
+@every_form
+def test_cached_rows_give_the_same_rows_and_scores_and_are_computed_once(k, parts, monkeypatch):
+    module = SememeEmbedding(encoding(2, k, parts), torch.float64, padding_idx=2, padding=0.0)
+    h = torch.ones(2, 3, module.embedding_dim, dtype=torch.float64)
+    ids = torch.tensor([[3, 2], [0, 3]])
+    with torch.no_grad():
+        before = module(ids), module.scores(h)
+        with cached_rows(nn.Sequential(module)):
+            monkeypatch.setattr(module, "leaves", None)  # whoever gathers leaves now fails
+            after = module(ids), module.scores(h)
+        monkeypatch.undo()
+    for one, other in zip(before, after):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert module.cache is None and "cache" not in module.state_dict()
+
+
+def test_the_cache_is_not_used_where_gradients_are_recorded_and_gone_after_an_error():
+    module, ids = SememeEmbedding(encoding(), torch.float64), torch.tensor([1])
+    h = torch.ones(1, module.embedding_dim, dtype=torch.float64)
+    with pytest.raises(ZeroDivisionError), cached_rows(module):
+        module.cache.zero_()
+        assert module(ids).detach().any() and module.scores(h).detach().any()
+        with torch.no_grad():
+            assert not module(ids).any() and not module.scores(h).any()
+        raise ZeroDivisionError
+    assert module.cache is None
+
+
+# ---------------------------------------------------------------- parameters, state, way back
+
+
+@every_part
+@every_form
+def test_to_encoding_gives_back_every_array(k, parts):
+    start = encoding(3, k, parts)
+    back = SememeEmbedding(start, torch.float64).to_encoding()
+    assert (back.parameters, back.bytes) == (start.parameters, start.bytes)
+    assert list(back.arrays) == list(start.arrays)
+    for name, array in start.arrays.items():
+        assert np.array_equal(back.arrays[name], array)
+    assert np.array_equal(back.rows(np.arange(V)), start.rows(np.arange(V)))
+
+
+@pytest.mark.parametrize("units", [200, 300, 40_000, 70_000])
+def test_the_state_has_the_bytes_that_the_encoding_says(units):
+    """Index and bags in the smallest type, up to one scalar; and in bytes, which go anywhere."""
+    rng = np.random.default_rng(0)
+    tables = [rng.standard_normal((U, 2, 1)) for U in (units, 3)]
+    index = np.stack([rng.integers(0, len(table), (V, 2)) for table in tables], axis=-1)
+    index[0, 0, 0] = units - 1
+    bag = scipy.sparse.csr_array(np.eye(V, units))
+    core = SememeEncoding(tables, index, None, bag, rng.standard_normal((units, 1)))
+    module = SememeEmbedding(core)
+    assert sum(tensor.nbytes for tensor in module.state_dict().values()) == core.bytes
+    assert {buffer.dtype for _, buffer in module.named_buffers()} == {torch.uint8, torch.int64}
+    back = module.to_encoding()
+    assert np.array_equal(back.index, index) and (back.bag != bag).nnz == 0
+    rows = module.double()(torch.arange(V)).detach().numpy()
+    np.testing.assert_allclose(rows, core.rows(np.arange(V)), rtol=1e-6, atol=1e-6)  # float32
+
+
+def test_a_state_with_other_bags_can_be_loaded():
+    first, second = (SememeEmbedding(encoding(seed=seed)) for seed in (0, 1))
+    second.bag_units = first.bag_units.flip(0)
+    second.bag_lengths = first.bag_lengths.flip(0)
+    first.load_state_dict(second.state_dict())
+    expected = second.to_encoding().rows(np.arange(V))
+    np.testing.assert_allclose(first(torch.arange(V)).detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_copy_keeps_its_shared_table_and_is_independent():
+    core = encoding(parts=("shared",))
+    module = SememeEmbedding(core, torch.float64)
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        twin.table_0.zero_()
+    assert twin.table_0 is twin.table_1 and not twin.weight.any()
+    np.testing.assert_allclose(module.weight.detach(), core.rows(np.arange(V)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("units", [0, 3])
+def test_an_empty_bag_adds_nothing(units):
+    leaf, bag = np.arange(6.0).reshape(3, 1, 2), scipy.sparse.csr_array((3, units))
+    core = SememeEncoding([leaf], None, bag=bag, bag_vectors=np.ones((units, 2)))
+    assert np.array_equal(SememeEmbedding(core)(torch.arange(3)).detach().numpy(), leaf[:, 0])
+
+
+def test_from_embedding_keeps_what_the_layer_was():
+    layer = nn.Embedding(307, 32, padding_idx=4, dtype=torch.bfloat16).requires_grad_(False).eval()
+    words = [f"w{i}" for i in range(307)]
+    module = SememeEmbedding.from_embedding(layer, words, ratio=8, lexicon="none", sweeps=2)
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    assert not module.training and not any(p.requires_grad for p in module.parameters())
+    assert module.padding_idx == 4 and not module(torch.tensor(4)).any()
+    assert module.to_encoding().parameters <= 307 * 32 / 8
+
+
+def test_a_tied_head_adds_its_bias_to_the_scores():
+    module, bias = SememeEmbedding(encoding(), torch.float64), nn.Parameter(torch.arange(7.0))
+    h = torch.ones(2, 11, dtype=torch.float64)
+    torch.testing.assert_close(TiedHead(module, bias)(h), module.plain_scores(h) + bias)
