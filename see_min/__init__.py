@@ -3,26 +3,20 @@
     import see_min as see
     encoding = see.encode(E0, words, ratio=20, counts=counts)
 
-Read in this order: pico (the method on one page), entangle (leaves -> rows), tensor_train (the same
-as a train), units (words -> units), encoding (tables + index), budget (what it costs), fitting
-(alternating least squares), encode (the recipe). `see_min.bridge` puts an encoding into torch models.
+Read in this order: pico (the method on one page), entangle (leaves -> rows), tensor_train (the
+same as a train), units (words -> units), encoding (tables + index), budget (what it costs), fitting
+(alternating least squares), recipe (`encode`). `see_min.bridge` puts encodings into torch models.
 """
 
 from see_min.budget import Plan, plan_paper, plan_see
-from see_min.encode import encode
 from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, kron_rows, schmidt_spectrum
 from see_min.errors import InputError
 from see_min.fitting import fit, relative_error
+from see_min.recipe import encode
 from see_min.tensor_train import tt_svd, tt_to_tensor
 from see_min.units import Annotation, Unit, Units, annotate, assign, random_units, shuffled
 from see_min.words.formats import load_lexicon
 from see_min.words.lexicon import Lexicon
 from see_min.words.morphemes import segment
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
-
-__all__ = """
-Annotation InputError Lexicon Plan SememeEncoding Unit Units Vocabulary annotate assign
-build_vocabulary encode entangled_rows entanglement_entropy fit kron_rows load_lexicon plan_paper
-plan_see random_units relative_error schmidt_spectrum segment shuffled tt_svd tt_to_tensor
-""".split()

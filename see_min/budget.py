@@ -1,7 +1,7 @@
 """What an encoding costs, from formulas, and the plan that meets a ratio.
 
-Parameters are numbers kept (leaf tables, bag vectors, projection). Bytes add the index. FLOPs count a
-multiplication and an addition as two.
+Parameters are numbers kept (leaf tables, bag vectors, projection). Bytes add the index. FLOPs count
+a multiplication and an addition as two.
 """
 
 from dataclasses import dataclass, replace
@@ -69,8 +69,9 @@ class Plan:
     def bytes(self, bag_entries=0):
         """4 per parameter, and the index in the smallest integer types.
 
-        The index has V n entries, r times as many with an index per term (form "paper" may have one); a bag
-        has V lengths and its entries, whose number depends on the words and not on the plan.
+        The index has V n entries, r times as many with an index per term (form "paper" may have
+        one); a bag has V lengths and its entries, whose number depends on the words and not on the
+        plan.
         """
         terms = 1 if self.form == "morphemes" or not self.per_term else self.rank
         index = self.vocabulary * len(self.sizes) * terms * smallest(self.slot_units).itemsize
@@ -81,7 +82,7 @@ class Plan:
 
     @property
     def lookup_flops(self):
-        """FLOPs of one row, without the bag: products of both halves, sum over terms, projection."""
+        """FLOPs of a row, without the bag: products of both halves, sum of terms, projection."""
         half = len(self.sizes) // 2
         halves = self.sizes[:half], self.sizes[half:]
         partial = sum(prod(part[:i]) for part in halves for i in range(2, len(part) + 1))
@@ -112,7 +113,8 @@ def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
 
     1. The projection has about WIDTH D / sqrt(ratio) dimensions.
     2. Of what is left, a third goes to the vectors of the `known` units, as far as they exist;
-    3. an eighth to the leaf tables: of 3 sqrt(V) units per slot, or with an index per term of at least 8
+    3. an eighth to the leaf tables: of 3 sqrt(V) units per slot, or with an index per term of at
+       least 8
        and at most 256 units in up to 16 terms;
     4. the rest to private vectors, and what then remains, less than one vector, to further units.
 
@@ -151,8 +153,8 @@ def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
 def plan_paper(vocabulary, dimension, ratio, order=3, known=0, form="paper"):
     """The papers' form: a sum of products; slots hold private, knowledge and bucket units.
 
-    The rank is the smallest, from 2 on, that needs at most 0.3 V units per slot; a quarter of these are
-    private, at most a half knowledge, the rest buckets (ours: the papers do not say).
+    The rank is the smallest, from 2 on, that needs at most 0.3 V units per slot; a quarter of these
+    are private, at most a half knowledge, the rest buckets (ours: the papers do not say).
     """
     _check_order(order, dimension)
     sizes = leaf_sizes(dimension, order)

@@ -17,8 +17,14 @@ import numpy as np
 import scipy.sparse
 
 from see_min.entangle import entangled_rows
-from see_min.errors import InputError, check_at_least, check_axes, check_finite, check_ids
-from see_min.errors import check_shape
+from see_min.errors import (
+    InputError,
+    check_at_least,
+    check_axes,
+    check_finite,
+    check_ids,
+    check_shape,
+)
 from see_min.files import atomic_path
 from see_min.units import Unit
 
@@ -79,11 +85,13 @@ class SememeEncoding:
             if self.index is not None:
                 check_ids(f"index[..., {j}]", self.index[..., j], len(table))
         if self.projection is not None:
-            check_finite("projection", check_axes("projection", self.projection, self.inner_dim, None))
+            P = check_axes("projection", self.projection, self.inner_dim, None)
+            check_finite("projection", P)
         if (self.bag is None) != (self.bag_vectors is None):
             raise InputError("bag: expected together with bag_vectors, got one of the two")
         if self.bag is not None:
-            check_finite("bag_vectors", check_axes("bag_vectors", self.bag_vectors, None, self.inner_dim))
+            vectors = check_axes("bag_vectors", self.bag_vectors, None, self.inner_dim)
+            check_finite("bag_vectors", vectors)
             check_shape("bag", self.bag, len(self), len(self.bag_vectors))
         if self.words is not None and len(self.words) != len(self):
             raise InputError(f"words: expected {len(self)}, one per row, got {len(self.words)}")
@@ -142,7 +150,7 @@ class SememeEncoding:
 
     @property
     def index_bytes(self):
-        """Bytes of index and bag: the smallest integer types, and a length byte per word of a bag."""
+        """Bytes of index and bag: smallest integer types, and a length byte per word of a bag."""
         total = 0
         if self.index is not None:
             entries = self.index[..., 0].size
@@ -173,7 +181,7 @@ class SememeEncoding:
         return rows if self.bag is None else rows + self.bag[ids] @ self.bag_vectors
 
     def rows(self, ids):
-        """Embeddings (..., D) of ids (...); only their leaves are touched. InputError for a bad id."""
+        """Embeddings (..., D) of ids (...), from their leaves alone. InputError for a bad id."""
         ids = check_ids("ids", ids, len(self))
         rows = self.inner_rows(ids.reshape(-1))  # (W, d')
         rows = rows if self.projection is None else rows @ self.projection  # (W, D)
@@ -205,7 +213,8 @@ class SememeEncoding:
             for j, table in enumerate(self.tables):
                 arrays[f"index.{j}"] = self.index[..., j].astype(smallest(len(table)))  # (V, k)
         if self.bag is not None:
-            arrays["bag.lengths"] = np.diff(self.bag.indptr).astype(smallest(self.bag.shape[1] + 1))
+            lengths = np.diff(self.bag.indptr)  # (V,)
+            arrays["bag.lengths"] = lengths.astype(smallest(lengths.max() + 1))
             arrays["bag.units"] = self.bag.indices.astype(smallest(self.bag.shape[1]))
         names = {"words": self.words, "bag.names": self.bag_names}
         names |= {f"slot.names.{j}": slot for j, slot in enumerate(self.slot_names or ())}
@@ -221,8 +230,8 @@ class SememeEncoding:
                 arrays = {name: stored[name] for name in stored.files}
             return cls(**_parts(arrays))
         except READ_ERRORS as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"{path}: expected an encoding saved by see_min, got {reason}") from None
+            rule, reason = "expected an encoding saved by see_min", type(error).__name__
+            raise InputError(f"{path}: {rule}, got {reason}: {error}") from None
 
 
 def _parts(arrays):

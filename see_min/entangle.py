@@ -82,8 +82,8 @@ def inner_products(left, right):
 def schmidt_spectrum(row, sizes, cut):
     """Squared singular values of a state across the cut between slots 1..cut and cut+1..n.
 
-    `row` is (D,), D = prod(sizes). Descending, summing to 1; zeros for a row of zeros. InputError if the
-    row does not have prod(sizes) finite values, or the cut does not split the slots.
+    `row` is (D,), D = prod(sizes). Descending, summing to 1; zeros for a row of zeros. InputError
+    if the row does not have prod(sizes) finite values, or the cut does not split the slots.
 
     >>> schmidt_spectrum(np.array([1., 0., 0., 1.]), (2, 2), 1)   # the Bell state: maximal
     array([0.5, 0.5])

@@ -12,10 +12,10 @@ class InputError(ValueError):
 def require(package, install=None):
     """Import a package that not every user needs; if it is missing, name the command for it.
 
-    >>> require("no_such_package")
+    >>> require("no_such_one")
     Traceback (most recent call last):
     ...
-    see_min.errors.InputError: no_such_package: expected the package, got none: pip install no_such_package
+    see_min.errors.InputError: no_such_one: expected the package, got none: pip install no_such_one
     """
     try:
         return importlib.import_module(package)
@@ -67,9 +67,10 @@ def check_ids(name, ids, size):
     ids = np.asarray(ids)
     if ids.size == 0:
         return ids.astype(np.int64)
+    rule = f"{name}: expected whole numbers from 0 to {size - 1}"
     if ids.dtype.kind not in "iu":
-        raise InputError(f"{name}: expected whole numbers from 0 to {size - 1}, got {ids.dtype}")
+        raise InputError(f"{rule}, got {ids.dtype}")
     wrong = ids[(ids < 0) | (ids >= size)]
     if wrong.size:
-        raise InputError(f"{name}: expected whole numbers from 0 to {size - 1}, got {wrong.flat[0]}")
+        raise InputError(f"{rule}, got {wrong.flat[0]}")
     return ids

@@ -4,9 +4,9 @@
 
 With everything frozen but one slot the problem is linear and falls apart into one small system per
 unit; bag vectors are one sparse ridge regression. Free words are reassigned to the hash bucket of
-least cost, as in k-means. Every step solves its part exactly, so the objective can only fall. A word
-with a private vector needs none of this: that vector takes whatever the other parts leave, so the
-other parts are fitted to the remaining words alone.
+least cost, as in k-means. Every step solves its part exactly, so the objective can only fall. A
+word with a private vector needs none of this: that vector takes whatever the other parts leave, so
+the other parts are fitted to the remaining words alone.
 
 Everything goes through the rows a block at a time: the matrix may be a memory map of a file larger
 than memory, and what a fit holds of it are the rows (V, d') before the projection.
@@ -73,8 +73,8 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     ----------
     matrix : array (V, D), E0; it may be a memory map
     encoding : SememeEncoding
-        The start, for entries of variance 1 (`random_encoding`); it is not changed. Slots have a table
-        each; a projection must have orthonormal rows.
+        The start, for entries of variance 1 (`random_encoding`); it is not changed. Slots have a
+        table each; a projection must have orthonormal rows.
     weights : array (V,), optional, f_w; ones when left out
     units : Units, optional
         If given, free entries of the index are reassigned from the second sweep on.
@@ -86,16 +86,16 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     Returns
     -------
     (SememeEncoding, list of float)
-        The fitted encoding, and after every step the objective of the words without a private vector,
-        divided by their sum_w f_w ||E0[w]||^2; it never rises.
+        The fitted encoding, and after every step the objective of the words without a private
+        vector, divided by their sum_w f_w ||E0[w]||^2; it never rises.
 
     Raises
     ------
     InputError
-        If shapes do not fit together, the matrix has NaN or infinity, a weight or the ridge is below 0,
-        slots share a table, or the projection is not orthonormal.
+        If shapes do not fit together, the matrix has NaN or infinity, a weight or the ridge is
+        below 0, slots share a table, or the projection is not orthonormal.
     """
-    matrix = _check_finite_rows(check_shape("matrix", matrix, *encoding.shape))
+    matrix = check_finite_rows(check_shape("matrix", matrix, *encoding.shape))
     weights = np.ones(len(matrix)) if weights is None else weights
     check_at_least("weights", check_axes("weights", weights, len(matrix)).min(), 0)
     _check_start(encoding, ridge)
@@ -291,7 +291,7 @@ class Problem:
 
 
 def private_units(encoding):
-    """Words (N,) that have a bag unit which no other word has, and the first such unit (N,) of each."""
+    """Words (N,) with a bag unit that no other word has, and the first such unit (N,) of each."""
     if encoding.bag is None:
         return np.arange(0), np.arange(0)
     M = encoding.bag.tocoo()
@@ -320,7 +320,7 @@ def _project(matrix, words, P=None):
     return rows if P is None else rows @ P.T  # (W, d')
 
 
-def _check_finite_rows(matrix):
+def check_finite_rows(matrix):
     """`check_finite` without an array of the size of the matrix."""
     finite = sum(np.isfinite(matrix[block]).sum() for block in row_blocks(len(matrix), BLOCK))
     bad = int(np.prod(matrix.shape) - finite)
@@ -338,10 +338,10 @@ def _check_start(encoding, ridge):
         P = encoding.projection
         off = np.abs(P @ P.T - np.eye(len(P))).max()
         if off > 1e-4:  # float32 projections pass
-            raise InputError(f"projection: expected orthonormal rows, got products off by {off:.2g}")
+            raise InputError(f"projection: expected orthonormal rows, got products {off:.2g} off")
 
 
 def _damping(systems, ridge):
-    """ridge * identity per system (..., g, g); without a ridge, what keeps singular ones solvable."""
+    """ridge * identity per system (..., g, g); without one, what keeps singular ones solvable."""
     least = 1e-12 * (1 + np.trace(systems, axis1=-2, axis2=-1))  # (...)
     return np.maximum(ridge, least)[..., None, None] * np.eye(systems.shape[-1])  # (..., g, g)

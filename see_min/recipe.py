@@ -3,16 +3,15 @@
     words -> annotations -> plan for the ratio -> units -> projection, random leaves -> fit
 """
 
-import numpy as np
 
 from see_min.budget import make_plan
 from see_min.errors import InputError, check_at_least, check_shape
-from see_min.fitting import fit, frequency_weights, projection, random_encoding
+from see_min.fitting import check_finite_rows, fit, frequency_weights, projection, random_encoding
 from see_min.units import Annotation, assign, random_units, shared_units, shuffled
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 # Rows are weighted by (count + 1)^power. The projection serves what occurs in text; the fit of the
-# rest serves rare words too, as frequent ones have private vectors (docs/results.md, "Weights").
+# rest serves rare words too, as frequent ones have private vectors (docs/results.md, "One recipe").
 PROJECTION_POWER, FIT_POWER = 1.0, 0.3
 CONTROLS = ("shuffled", "random_units", "no_knowledge", "fixed")
 
@@ -32,7 +31,7 @@ def encode(
     seed=0,
     progress=None,
 ):
-    """Compress an embedding matrix: E0 (V, D) and V words -> a SememeEncoding of V D / ratio numbers.
+    """Compress a matrix E0 (V, D) of V words to a SememeEncoding of V D / ratio parameters.
 
     Parameters
     ----------
@@ -74,7 +73,7 @@ def encode(
     >>> encoding.shape, encoding.parameters <= 300 * 32 / 10
     ((300, 32), True)
     """
-    matrix = check_shape("matrix", matrix, None, None)
+    matrix = check_finite_rows(check_shape("matrix", matrix, None, None))
     check_at_least("sweeps", sweeps, 1)
     check_at_least("seed", seed, 0)
     if not isinstance(words, Vocabulary):

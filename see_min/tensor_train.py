@@ -1,9 +1,9 @@
 """Tensor trains: TT-SVD, back to a tensor, rounding, and the sum of products as a diagonal train.
 
 A train writes an array T (I_1, ..., I_n) as T[i_1, ..., i_n] = G_1[:, i_1, :] ... G_n[:, i_n, :],
-with cores G_j (R_{j-1}, I_j, R_j) and R_0 = R_n = 1. In an embedding every unit may own such a core:
-a word is then the product of the cores of its units, of which the leaves of `see_min.entangle` are
-the diagonal special case.
+with cores G_j (R_{j-1}, I_j, R_j) and R_0 = R_n = 1. In an embedding every unit may own such a
+core: a word is then the product of the cores of its units, of which the leaves of
+`see_min.entangle` are the diagonal special case.
 """
 
 import numpy as np
@@ -75,8 +75,8 @@ def tt_to_tensor(cores):
 def tt_round(cores, max_rank=None, tolerance=0.0):
     """Lower the bond sizes of a train without building the array; returns as `tt_svd`.
 
-    QR from the right makes every core but the first row-orthonormal; truncated SVD from the left then
-    errs as it would on the array itself.
+    QR from the right makes every core but the first row-orthonormal; truncated SVD from the left
+    then errs as it would on the array itself.
 
     Source: Oseledets 2011, algorithm 2.
     """
@@ -94,7 +94,8 @@ def tt_round(cores, max_rank=None, tolerance=0.0):
         pair, delta = tt_svd(right[j].reshape(rank * size, out), max_rank, tolerance)
         dropped += delta
         right[j] = pair[0].reshape(rank, size, -1)  # (R_{j-1}, I_j, R_j)
-        right[j + 1] = np.tensordot(pair[1][:, :, 0], right[j + 1], axes=1)  # (R_j, I_{j+1}, R_{j+1})
+        # (R_j, I_{j+1}, R_{j+1})
+        right[j + 1] = np.tensordot(pair[1][:, :, 0], right[j + 1], axes=1)
     return right, dropped
 
 
@@ -112,7 +113,7 @@ def cp_as_tt(leaves):
 
 
 def unit_cores(tables):
-    """Leaf tables (U_j, r, q_j) as unit-owned cores (U_j, R_{j-1}, q_j, R_j), leaves on diagonals."""
+    """Leaf tables (U_j, r, q_j) as cores of units (U_j, R_{j-1}, q_j, R_j), leaves on diagonals."""
     cores = [np.einsum("uka,kl->ukal", table, np.eye(table.shape[1])) for table in tables]
     cores[0] = cores[0].sum(1, keepdims=True)  # (U_1, 1, q_1, r)
     cores[-1] = cores[-1].sum(3, keepdims=True)  # (U_n, r, q_n, 1)
@@ -122,8 +123,8 @@ def unit_cores(tables):
 def core_rows(cores, index):
     """Rows (W, q_1 .. q_n) from unit-owned cores: E[w] = G_1[i_w1] G_2[i_w2] ... G_n[i_wn].
 
-    `cores` are n arrays (U_j, R_{j-1}, q_j, R_j), `index` is (W, n), else an InputError. The TT embedding
-    of arXiv 1901.10787 is the case where units are digits of the row number.
+    `cores` are n arrays (U_j, R_{j-1}, q_j, R_j), `index` is (W, n), else an InputError. The TT
+    embedding of arXiv 1901.10787 is the case where units are digits of the row number.
     """
     index = check_axes("index", index, None, len(cores))
     rows = np.ones((len(index), 1, 1))  # (W, q_1 .. q_j, R_j)

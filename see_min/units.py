@@ -1,9 +1,9 @@
 """Words -> units: which sememes, morphemes, private vectors and hash buckets a word is made of.
 
 `assign` turns annotated words and a plan into `Units`: an index for the slots of the products and a
-sparse 0/1 matrix M, the bag. The papers' rule that places units in slots is not known; ours is here.
-What knowledge cannot fill is filled by a *hash bucket*: a pad shared by all short words would confine
-them to one small subspace.
+sparse 0/1 matrix M, the bag. The papers' rule that places units in slots is not known; ours is
+here. What knowledge cannot fill is filled by a *hash bucket*: a pad shared by all short words would
+confine them to one small subspace.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import scipy.sparse
 class Unit(NamedTuple):
     """What words share vectors by.
 
-    Kinds: sememe; stem and affix (the first and the further morphemes); word (the private vector of one
-    word); frequency (the bin of ranks between two powers of two); bucket.
+    Kinds: sememe; stem and affix (the first and the further morphemes); word (the private vector of
+    one word); frequency (the bin of ranks between two powers of two); bucket.
 
     >>> str(Unit("sememe", "calculate")), Unit.parse("affix:s")
     ('sememe:calculate', Unit(kind='affix', name='s'))
@@ -40,7 +40,7 @@ class Unit(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of a word: senses, tuples of sememes (head first), and morphemes (stem first)."""
+    """What is known of a word: senses (tuples of sememes, head first), morphemes (stem first)."""
 
     senses: tuple = ()
     morphemes: tuple = ()
@@ -62,12 +62,11 @@ class Units:
 
     Attributes
     ----------
-    index : int array (V, k, n), the unit of each word, term and slot; k = 1 where terms share it, or r
-    free : bool array (V, k, n), entries that hold a hash bucket: a fit may reassign them
-    buckets : list of n pairs, first and last + 1 number of each slot's hash buckets
-    slot_names : list of n lists of Unit
-    bag : sparse array M (V, U), 1 where a word adds the vector of a unit; or None
-    bag_names : list of U Unit
+    index : int array (V, k, n), the unit of each word, term and slot; k = 1 where terms share it,
+    or r free : bool array (V, k, n), entries that hold a hash bucket: a fit may reassign them
+    buckets : list of n pairs, first and last + 1 number of each slot's hash buckets slot_names :
+    list of n lists of Unit bag : sparse array M (V, U), 1 where a word adds the vector of a unit;
+    or None bag_names : list of U Unit
     """
 
     index: np.ndarray
@@ -80,14 +79,15 @@ class Units:
 
 def annotate(words, lexicon, segments):
     """Senses (of a Lexicon) and morphemes (one list per word) of every word, as Annotations."""
-    pairs = zip(words, segments)
-    return [Annotation(tuple(map(tuple, lexicon.senses(word))), tuple(parts)) for word, parts in pairs]
+    senses = (tuple(map(tuple, lexicon.senses(word))) for word in words)
+    return [Annotation(own, tuple(parts)) for own, parts in zip(senses, segments)]
 
 
 def bucket(text, n_buckets):
     """A number from 0 to n_buckets - 1, the same on every machine.
 
-    BLAKE2 and not a CRC: a CRC is linear, so the numbers of "word 0" would determine those of "word 1".
+    BLAKE2 and not a CRC: a CRC is linear, so the numbers of "word 0" would determine those of "word
+    1".
     """
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % max(n_buckets, 1)
@@ -141,9 +141,9 @@ def _assign_see(words, annotations, plan, ranked):
 def _fill_bag(words, annotations, plan, ranked):
     """M (V, U) and its units: a word with a private vector has no other; the rest share theirs.
 
-    Every word without a private vector has a frequency bin, one per doubling of the rank: what words
-    of one frequency have in common need not be learned by each. Knowledge that is not there leaves
-    its vectors to further private ones.
+    Every word without a private vector has a frequency bin, one per doubling of the rank: what
+    words of one frequency have in common need not be learned by each. Knowledge that is not there
+    leaves its vectors to further private ones.
     """
     bins = [Unit("frequency", str(2**k)) for k in range(len(words).bit_length())]
     rare = ranked[max(0, plan.private - len(bins)) :]
@@ -169,7 +169,7 @@ def _morpheme_pools(annotations):
 
 
 def _sense_pools(annotations):
-    """The papers' way as we read it: a term per sense; stem, the sense's sememes, affixes in slots."""
+    """The papers' way as we read it: a term per sense; stem, its sememes, affixes in slots."""
     pools = []
     for annotation in annotations:
         parts = morpheme_units(annotation.morphemes)
@@ -179,9 +179,11 @@ def _sense_pools(annotations):
 
 
 def _fill_slots(words, pools, plan, ranked):
-    """Per slot: private units of the most frequent words, known units, and hash buckets for the rest.
+    """Per slot: private units of the most frequent words, known units, and hash buckets for the
+    rest.
 
-    `pools` holds one list of units per sense of a word; term k takes sense k mod (number of senses).
+    `pools` holds one list of units per sense of a word; term k takes sense k mod (number of
+    senses).
     """
     n, r, U = len(plan.sizes), plan.rank, plan.slot_units
     terms = r if any(len(pool) > 1 for pool in pools) else 1

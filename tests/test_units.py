@@ -1,4 +1,4 @@
-"""Words -> units: no shared pad, honest controls, the same numbers on every machine."""
+"""Words -> units: no shared pad, controls, the same numbers on every machine and row order."""
 
 import hashlib
 import itertools
@@ -6,308 +6,264 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from slow import close, normal, slow_matrix
 
+from see_min import Unit, annotate, assign, random_units, shuffled
 from see_min.budget import Plan
-from see_min.checks import DataError
-from see_min.controls import hashed, shuffled
 from see_min.encoding import SememeEncoding
-from see_min.lexicon import Lexicon
-from see_min.units import GENERAL, POLICIES, Annotation, annotate, assign, bucket, shared_units
+from see_min.units import Annotation, shared_units
+from see_min.words.lexicon import Lexicon
 
 ROOT = Path(__file__).parents[1]
 STEMS = ["tele", "auto", "gram", "graph", "phon"]
 WORDS = [f"word{i}" for i in range(300)]
-NOTES = [  # every fifth word without annotation, some with two senses, some with morphemes only
-    Annotation() if i % 5 == 0
-    else Annotation(((f"s{i % 17}", f"s{i % 3}"), (f"s{i % 11}",))[: i % 3], (STEMS[i % 4], f"x{i % 23}", "s")[: 1 + i % 3])
-    for i in range(300)
-]
-SLOTS = Plan(300, 30, (2, 3, 5), 3, 97, identity=20, knowledge=30)
-BAG = Plan(300, 30, (2, 3, 5), 3, 97, identity=40, knowledge=15, carrier=True, bag=True)
-FILLED = [(name, BAG if name in GENERAL else SLOTS) for name in POLICIES if name != "terms"] + [("backoff", SLOTS)]
-CODE = """
-import hashlib, json, sys
-sys.path.insert(0, "tests")
-from test_units import fingerprint
-print(json.dumps(fingerprint()))
-"""
+
+
+def note(i):
+    """Every fifth word without annotation, some with two senses, some with morphemes only."""
+    senses = ((f"s{i % 17}", f"s{i % 3}"), (f"s{i % 11}",))[: i % 3]
+    morphemes = (STEMS[i % 4], f"x{i % 23}", "s")[: 1 + i % 3]
+    return Annotation(senses, morphemes) if i % 5 else Annotation()
+
+
+NOTES = [note(i) for i in range(300)]
+SEE = Plan(300, 30, (2, 3, 5), 4, 97, private=40, knowledge=15)
+PAPER = Plan(300, 30, (2, 3, 5), 3, 97, private=20, knowledge=30, form="paper")
+MORPHEMES = replace(PAPER, form="morphemes")
+PLANS = [SEE, replace(SEE, per_term=False), PAPER, MORPHEMES]
+plans = pytest.mark.parametrize("plan", PLANS, ids=["see", "see-shared", "paper", "morphemes"])
+CODE = "import sys; sys.path.insert(0, 'tests'); import test_units; print(test_units.fingerprint())"
 
 
 def fingerprint():
-    """A digest of everything that each policy and each control decides."""
-    out = {}
-    for policy, plan in FILLED:
-        units = assign(WORDS, NOTES, plan, policy)
-        parts = [units.index.tolist(), units.free.tolist(), units.backoff, units.names, units.bag_names]
-        parts.append(None if units.bag is None else units.bag.tolist())
-        out[f"{policy} {plan.bag}"] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    for name, notes in (("shuffled", shuffled(NOTES, 3)), ("hashed", hashed(WORDS, NOTES, 50))):
-        out[name] = hashlib.sha256(repr(notes).encode()).hexdigest()
-    return out
+    """A digest of everything that each form and each control decides."""
+    parts = [repr(shuffled(NOTES, 3)), repr(random_units(WORDS, NOTES, 50))]
+    for plan in PLANS:
+        u = assign(WORDS, NOTES, plan)
+        bag = None if u.bag is None else u.bag.toarray().tolist()
+        parts.append(json.dumps([u.index.tolist(), u.free.tolist(), u.buckets, u.slot_names, bag]))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "123"])
-def test_units_do_not_depend_on_the_hash_seed_of_the_process(hash_seed):
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == fingerprint()
-    assert len(set(fingerprint().values())) == len(FILLED)  # two controls more; 'amplitudes' and 'shared' deal as 'additive'
+def test_units_do_not_depend_on_the_hash_seed_of_the_process():
+    environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-c", CODE]
+    printed = subprocess.check_output(call, cwd=ROOT, env=environment, text=True)
+    assert printed.strip() == fingerprint()
 
 
 @pytest.mark.parametrize("slot_units", [61, 64, 192, 256])
 @pytest.mark.parametrize("order", [2, 3])
-def test_back_off_rows_are_as_many_as_of_independent_draws(slot_units, order):
+def test_bucket_rows_are_as_many_as_of_independent_draws(slot_units, order):
     """D32: among U^n rows V words hit U^n (1 - (1 - U^-n)^V) on average, for powers of two too.
 
-    The slack is five standard deviations: the variance is at most the expected number of words that meet another one.
+    Slack: five standard deviations; the variance is at most the number of words that meet.
     """
-    words = [f"w{i}" for i in range(4000)]
-    plan = Plan(4000, 0, (2,) * order, 1, slot_units)
-    distinct = len(np.unique(assign(words, [Annotation()] * 4000, plan, "backoff").index, axis=0))
+    words, plan = [f"w{i}" for i in range(4000)], Plan(4000, 0, (2,) * order, 1, slot_units)
+    distinct = len(np.unique(assign(words, [Annotation()] * 4000, plan).index, axis=0))
     cells = float(slot_units) ** order
     expected = cells * -np.expm1(4000 * np.log1p(-1 / cells))
     assert abs(distinct - expected) <= 5 * np.sqrt(4000 - expected) + 1
 
 
 def test_a_linear_hash_would_pair_the_buckets_of_two_slots():
-    """D32: the control, and the reason for BLAKE2: with a CRC and 256 units 4,000 words have at most 256 rows."""
-    import zlib
-
-    rows = {tuple(zlib.crc32(f"w{i} {j}".encode()) % 256 for j in range(3)) for i in range(4000)}
-    assert len(rows) <= 256
+    """D32: the control, and the reason for BLAKE2: by CRC 4,000 words have at most 256 rows."""
+    slots = [[zlib.crc32(f"w{i} {j}".encode()) % 256 for j in range(3)] for i in range(4000)]
+    assert len(set(map(tuple, slots))) <= 256
 
 
-def test_words_without_annotation_do_not_share_a_pad():
-    """D32: in every policy of slots; the buckets of a slot are used evenly."""
-    words, notes = [f"w{i}" for i in range(2000)], [Annotation()] * 2000
-    for policy in ("morphemes", "senses", "backoff"):
-        units = assign(words, notes, Plan(2000, 30, (2, 3, 5), 3, 97), policy)
-        rows = np.reshape(units.index, (2000, -1))
-        assert len(np.unique(rows, axis=0)) >= 1990  # 97^3 = 912,673 rows: 2.2 pairs of words meet on average
-        most = max(np.bincount(column, minlength=97).max() for column in rows.T)
-        assert most < 2000 / 97 + 6 * np.sqrt(2000 / 97)
+@pytest.mark.parametrize("form", ["see", "paper", "morphemes"])
+def test_words_without_annotation_do_not_share_a_pad(form):
+    """D32: in every form; the buckets of a slot are used evenly."""
+    words, plan = [f"w{i}" for i in range(2000)], Plan(2000, 30, (2, 3, 5), 3, 97, form=form)
+    rows = assign(words, [Annotation()] * 2000, plan).index.reshape(2000, -1)
+    assert len(np.unique(rows, axis=0)) >= 1990  # 97^3 rows: 2.2 pairs of words meet on average
+    most = max(np.bincount(column, minlength=97).max() for column in rows.T)
+    assert most < 2000 / 97 + 6 * np.sqrt(2000 / 97)
 
 
 def test_a_shared_pad_confines_short_words_to_r_q1_dimensions():
-    """D33: with one pad in slots 2 and 3 the rows of 60 words span r q_1 = 6 dimensions, with back-off units all 30."""
-    rng = np.random.default_rng(0)
-    plan = Plan(60, 30, (2, 3, 5), 3, 60)
-    tables = [rng.standard_normal((60, 3, q)) for q in plan.sizes]
-    own = assign(WORDS[:60], [Annotation()] * 60, plan, "backoff").index
+    """D33: with one pad in slots 2 and 3 rows of 60 words span r q_1 = 6 dimensions, else 30."""
+    plan = Plan(60, 30, (2, 3, 5), 3, 60, per_term=False)
+    tables = [normal(60, 3, q, seed=q) for q in plan.sizes]
+    own = assign(WORDS[:60], [Annotation()] * 60, plan).index
     padded = own.copy()
-    padded[:, 1:] = 0
-    ranks = [np.linalg.matrix_rank(SememeEncoding(tables, index).rows(range(60))) for index in (padded, own)]
-    assert ranks == [6, 30]
+    padded[..., 1:] = 0
+    encodings = [SememeEncoding(tables, index) for index in (padded, own)]
+    assert [np.linalg.matrix_rank(e.rows(range(60))) for e in encodings] == [6, 30]
 
 
-def explained_by_false_knowledge(M, E0):
-    """Mean over all orders of the rows of M of the share of E0 that least squares on them explains."""
+def explained_by_permuted(M, E0):
+    """Mean over all orders of the rows of M of the share of E0 that they explain."""
     shares = []
-    for order in permutations(range(len(M))):
-        dealt = M[list(order)]
-        best = dealt @ np.linalg.lstsq(dealt, E0)[0]  # (V, D)
+    for order in itertools.permutations(range(len(M))):
+        permuted = M[list(order)]
+        best = permuted @ np.linalg.lstsq(permuted, E0)[0]  # (V, D)
         shares.append(1 - ((E0 - best) ** 2).sum() / (E0**2).sum())
     return np.mean(shares)
 
 
-def test_false_knowledge_explains_its_share_on_average():
-    """D43: all 120 orders of five words that have one unit of each of two kinds; not so without ones or around another mean."""
-    E0 = np.random.default_rng(0).standard_normal((5, 3)) * [1, 2, 3]
+def test_shuffled_annotations_explain_their_share_on_average():
+    """D43: all 120 orders of five words with one unit of each of two kinds; not so otherwise."""
+    E0 = normal(5, 3) * [1, 2, 3]
     E0 -= E0.mean(0)
     M = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]])  # rank 3
-    np.testing.assert_allclose(explained_by_false_knowledge(M, E0), (3 - 1) / (5 - 1), rtol=1e-12)
-    assert abs(explained_by_false_knowledge(M, E0 + 1) - 1 / 2) > 0.01
-    assert abs(explained_by_false_knowledge(M[:, :1], E0) - 0) > 0.01  # three words without a unit
+    assert_allclose(explained_by_permuted(M, E0), (3 - 1) / (5 - 1), rtol=1e-12)
+    assert abs(explained_by_permuted(M, E0 + 1) - 1 / 2) > 0.01  # columns with a mean
+    assert explained_by_permuted(M[:, :1], E0) > 0.01  # three words without a unit, rank 1
     one_each = [Annotation(morphemes=(name,)) for name in "abc"]
-    assert len({tuple(note.units for note in shuffled(one_each, seed)) for seed in range(60)}) == 6  # every order can be drawn
+    orders = {tuple(one.units for one in shuffled(one_each, seed)) for seed in range(60)}
+    assert len(orders) == 6  # every order can be drawn
 
 
 def test_shuffled_annotations_are_the_same_ones_on_other_words():
     for seed in range(3):
-        dealt = shuffled(NOTES, seed)
-        assert Counter(dealt) == Counter(NOTES)
-        assert [bool(note.units) for note in dealt] == [bool(note.units) for note in NOTES]
-        known = [i for i, note in enumerate(NOTES) if note.units]
-        assert sum(dealt[i] is NOTES[i] for i in known) < 0.05 * len(known)
+        permuted = shuffled(NOTES, seed)
+        assert Counter(permuted) == Counter(NOTES)
+        assert [bool(one.units) for one in permuted] == [bool(one.units) for one in NOTES]
+        same = sum(a is b for a, b in zip(permuted, NOTES) if b.units)
+        assert same < 0.05 * len(NOTES)
     assert shuffled(NOTES, 1) == shuffled(NOTES, 1) != shuffled(NOTES, 2)
     assert shuffled([Annotation()], 0) == [Annotation()]
 
 
-@pytest.mark.parametrize("buckets", [7, 50, 1000])  # no word has more than 6 units
-def test_hashed_annotations_have_as_many_units_and_none_of_the_names(buckets):
-    control = hashed(WORDS, NOTES, buckets)
-    names = {name for note in NOTES for name in note.units}
-    assert [len(note.units) for note in control] == [len(note.units) for note in NOTES]
-    assert not names & {name for note in control for name in note.units}
-    assert len({name for note in control for name in note.units}) <= buckets
+@pytest.mark.parametrize("n_units", [7, 50, 1000])  # no word has more than 6 units
+def test_random_units_are_as_many_and_follow_no_knowledge(n_units):
+    control = random_units(WORDS, NOTES, n_units)
+    names = {unit for one in control for unit in one.units}
+    assert [len(one.units) for one in control] == [len(one.units) for one in NOTES]
+    assert len(names) <= n_units and not names & {unit for one in NOTES for unit in one.units}
+    same = [Annotation((("a", "b"),), ("c",))] * 100  # shuffling would give them the same again
+    assert len(set(random_units(WORDS[:100], same, 1000))) > 95
 
 
-def test_hashed_annotations_do_not_follow_the_knowledge():
-    """Words with the same annotation get different ones, where shuffling gives whole groups the same."""
-    same = [Annotation((("a", "b"),), ("c",))] * 100
-    assert len(set(hashed(WORDS[:100], same, 1000))) > 95
-    assert len(set(shuffled(same, 0))) == 1
 
-
-def test_a_bucket_is_a_fixed_number_below_the_count():
-    assert [bucket("a 0", 7), bucket("a 1", 7), bucket("ä", 1000)] == [
-        int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % count
-        for text, count in (("a 0", 7), ("a 1", 7), ("ä", 1000))
-    ]
-    assert {bucket(str(i), 1) for i in range(9)} == {bucket(str(i), 0) for i in range(9)} == {0}
-
-
-def test_stems_and_affixes_of_the_same_letters_are_different_units():
-    assert Annotation(morphemes=("s", "s")).units == ("m:s", "+s")
-    assert Annotation((("a", "a"), ("a",)), ()).units == ("s:a",)
-
-
-def test_shared_units_are_counted_once_a_word_and_ties_go_by_name():
-    notes = [Annotation((("b", "a"), ("b",))), Annotation((("a", "b"),)), Annotation((("b",),), ("lone",)), Annotation()]
-    assert shared_units(notes) == ["s:b", "s:a"]
-
-
-def test_annotations_join_lexicon_and_morphemes():
+def test_annotations_have_units_whose_kinds_are_told_apart_and_read_back():
     lexicon = Lexicon.of({"add": [("sum", "do"), ("join",)]})
-    assert annotate(["add", "x"], lexicon, [("add",), ()]) == [Annotation((("sum", "do"), ("join",)), ("add",)), Annotation()]
+    known, unknown = annotate(["add", "x"], lexicon, [("add",), ()])
+    assert known == Annotation((("sum", "do"), ("join",)), ("add",)) and unknown == Annotation()
+    stem, affix = Annotation(morphemes=("s", "s")).units
+    assert (str(stem), str(affix)) == ("stem:s", "affix:s")
+    once = Annotation((("a", "a"), ("a",)), ("", "x")).units
+    assert once == (Unit("sememe", "a"), Unit("affix", "x"))
+    assert Unit.parse(str(Unit("word", "a:b"))) == Unit("word", "a:b")
 
 
-@pytest.mark.parametrize("policy, plan", FILLED)
-def test_units_are_as_many_as_planned_and_free_entries_are_back_off(policy, plan):
-    units = assign(WORDS, NOTES, plan, policy)
-    assert units.index.shape == units.free.shape and units.index.shape[0] == 300 and units.index.shape[-1] == 3
-    for j, (low, high) in enumerate(units.backoff):
-        column, free = units.index[..., j], units.free[..., j]
-        assert len(units.names[j]) == len(set(units.names[j])) == high == plan.slot_units
+def test_shared_units_are_counted_once_per_word_and_ties_go_by_name():
+    senses = [(("b", "a"), ("b",)), (("a", "b"),), (("b",),), ()]
+    notes = [Annotation(one, (f"x{i}",)) for i, one in enumerate(senses)]
+    assert [str(unit) for unit in shared_units(notes)] == ["sememe:b", "sememe:a"]
+
+
+
+@plans
+def test_units_are_as_many_as_planned_and_free_entries_are_buckets(plan):
+    units = assign(WORDS, NOTES, plan)
+    terms = {"see": 4 if plan.per_term else 1, "paper": 3, "morphemes": 1}[plan.form]
+    assert units.index.shape == units.free.shape == (300, terms, 3)
+    for j, (low, high) in enumerate(units.buckets):
+        column, names = units.index[..., j], units.slot_names[j]
+        assert len(names) == len(set(names)) == high == plan.slot_units
         assert ((column >= 0) & (column < high)).all()
-        assert np.array_equal(free, (column >= low) & (policy != "undealt"))
-        assert all(name.startswith("~") == (u >= low) for u, name in enumerate(units.names[j]))
-    if plan.bag:
-        assert len(units.bag_names) == len(set(units.bag_names)) == plan.identity + plan.knowledge
-        assert units.bag.max() < len(units.bag_names)
+        assert np.array_equal(units.free[..., j], column >= low)
+        assert all((name.kind == "bucket") == (u >= low) for u, name in enumerate(names))
+    if plan.form == "see":
+        assert units.bag.shape == (300, plan.private + plan.knowledge)
+        assert len(set(units.bag_names)) == units.bag.shape[1] and set(units.bag.data) == {1.0}
 
 
-@pytest.mark.parametrize("policy", ["morphemes", "mixed", "senses"])
-def test_identity_units_in_slots_belong_to_one_word_each(policy):
-    units = assign(WORDS, NOTES, SLOTS, policy)
-    for j in range(3):
-        column = units.index[..., j].reshape(300, -1)  # (V, terms)
-        for i in range(20):
-            assert units.names[j][i] == f"={WORDS[i]}"
-            assert np.nonzero((column == i).any(1))[0].tolist() == [i] and (column[i] == i).all()
+@plans
+def test_rows_in_any_order_have_the_same_units(plan):
+    """Ranks come from counts, so permuted words get permuted units; ties go by row."""
+    counts = 1000.0 / (1 + np.arange(300))
+    order = np.random.default_rng(1).permutation(300)
+    one = assign(WORDS, NOTES, plan, counts)
+    other = assign([WORDS[w] for w in order], [NOTES[w] for w in order], plan, counts[order])
+    assert np.array_equal(other.index, one.index[order])
+    assert np.array_equal(other.free, one.free[order])
+    assert (other.slot_names, other.bag_names) == (one.slot_names, one.bag_names)
+    if plan.form == "see":
+        assert np.array_equal(other.bag.toarray(), one.bag.toarray()[order])
+    fallen = assign(WORDS, NOTES, plan)
+    assert np.array_equal(fallen.index, one.index) and fallen.bag_names == one.bag_names
+    rising = assign(WORDS, NOTES, plan, counts[::-1])
+    assert (rising.slot_names, rising.bag_names) != (one.slot_names, one.bag_names)
 
 
-def test_identity_units_in_the_bag_belong_to_one_word_and_others_share_the_unit_of_their_rank():
-    units = assign(WORDS, NOTES, BAG, "additive")
-    bags = [[units.bag_names[u] for u in row if u >= 0] for row in units.bag]
-    owners = Counter(name for bag in bags for name in bag if name.startswith("="))
-    assert len(owners) == 40 - 9 and set(owners.values()) == {1}  # 9 rarity units: 1, 2, 4, .. 256
-    for rank, (word, bag) in enumerate(zip(WORDS, bags), start=1):
-        own = f"={word}" if rank <= 31 else f"#{2 ** (len(bin(rank)) - 3)}"
-        assert [name for name in bag if name[0] in "=#"] == [own]
+@pytest.mark.parametrize("plan", [PAPER, MORPHEMES], ids=["paper", "morphemes"])
+def test_private_units_in_slots_belong_to_one_word_each(plan):
+    units = assign(WORDS, NOTES, plan)
+    for j, i in itertools.product(range(3), range(20)):
+        assert units.slot_names[j][i] == Unit("word", WORDS[i])
+        column = units.index[..., j]
+        assert np.nonzero((column == i).any(1))[0].tolist() == [i] and (column[i] == i).all()
+
+
+def test_private_vectors_belong_to_one_word_and_others_share_their_frequency_bin():
+    units = assign(WORDS, NOTES, SEE)
+    bags = [[units.bag_names[u] for u in np.nonzero(row)[0]] for row in units.bag.toarray()]
+    more = assign(WORDS, NOTES, replace(SEE, knowledge=200)).bag_names  # more than there is
+    left = 240 - 9 - sum(unit.kind in ("sememe", "stem", "affix") for unit in more)
+    assert sum(unit.kind == "word" for unit in more) == left > SEE.private
+    owners = Counter(unit for bag in bags for unit in bag if unit.kind == "word")
+    assert len(owners) == 40 - 9 and set(owners.values()) == {1}  # 9 bins: 1, 2, 4, .. 256
     kept = set(shared_units(NOTES[31:])[:15])
-    known = [[n for n in bag if n[0] not in "=#"] for bag in bags]
-    assert known[31:] == [[n for n in note.units if n in kept] for note in NOTES[31:]]
-    assert known[:31] == [[]] * 31  # what a word owns outright leaves nothing to share
+    for rank, (word, own, bag) in enumerate(zip(WORDS, NOTES, bags), start=1):
+        if rank <= 31:  # what a word owns leaves nothing to share
+            assert bag == [Unit("word", word)]
+        else:
+            known = {unit for unit in own.units if unit in kept}
+            assert set(bag) == known | {Unit("frequency", str(2 ** (len(bin(rank)) - 3)))}
+
+
+
+def slots_of(units, w, k):
+    return [str(units.slot_names[j][units.index[w, k, j]]) for j in range(units.index.shape[2])]
 
 
 def test_morphemes_stand_in_the_slot_of_their_place_and_in_every_term():
-    words, notes = ["a", "b", "c"], [Annotation(morphemes=("auto", "graph")), Annotation(morphemes=("auto",)), Annotation()]
-    units = assign(words, notes, Plan(3, 12, (2, 2, 3), 3, 50, knowledge=9), "morphemes")
-    assert units.index.ndim == 2 and units.names[0][0] == "m:auto"
-    assert units.index[:2, 0].tolist() == [0, 0] and units.free.tolist() == [[False, True, True]] * 2 + [[True] * 3]
-
-
-def test_mixed_slots_hold_morphemes_before_sememes_in_every_term():
-    note = Annotation((("bank", "money"), ("river", "bank")), ("bank", "s"))
-    units = assign(["banks", "banks2"], [note, note], Plan(2, 16, (2, 2, 2, 2), 3, 50, knowledge=9), "mixed")
-    assert units.index.ndim == 2
-    assert [units.names[j][units.index[0, j]] for j in range(4)] == ["m:bank", "+s", "s:bank", "s:money"]
+    notes = [Annotation(morphemes=("auto", "graph")), Annotation(morphemes=("auto",)), Annotation()]
+    plan = Plan(3, 12, (2, 2, 3), 3, 50, knowledge=9, form="morphemes")
+    units = assign(["a", "b", "c"], notes, plan)
+    assert slots_of(units, 0, 0)[0] == slots_of(units, 1, 0)[0] == "stem:auto"
+    assert units.free[:, 0].tolist() == [[False, True, True]] * 2 + [[True] * 3]  # graph: one word
 
 
 def test_senses_take_turns_as_terms():
-    """Term k has sense k mod 2; the stem stands before the sememes of the sense, affixes after them."""
-    note = Annotation((("bank", "money"), ("river",)), ("bank", "s"))
-    units = assign(["banks", "banks2"], [note, note], Plan(2, 16, (2, 2, 2, 2), 3, 50, knowledge=9), "senses")
-    names = [[units.names[j][units.index[0, k, j]] for j in range(4)] for k in range(3)]
-    assert names[0] == names[2] == ["m:bank", "s:bank", "s:money", "+s"]
-    assert names[1][:3] == ["m:bank", "s:river", "+s"] and names[1][3].startswith("~")
+    """Term k has sense k mod 2; the stem stands before the sememes of the sense, affixes after."""
+    one = Annotation((("bank", "money"), ("river",)), ("bank", "s"))
+    plan = Plan(2, 16, (2, 2, 2, 2), 3, 50, knowledge=9, form="paper")
+    units = assign(["banks", "banks2"], [one, one], plan)
+    first = ["stem:bank", "sememe:bank", "sememe:money", "affix:s"]
+    assert slots_of(units, 0, 0) == slots_of(units, 0, 2) == first
+    second = slots_of(units, 0, 1)
+    assert second[:3] == ["stem:bank", "sememe:river", "affix:s"] and units.free[0, 1, 3]
 
 
-def test_what_knowledge_does_not_need_goes_to_identity_units():
-    plan = replace(BAG, knowledge=200)
-    units = assign(WORDS, NOTES, plan, "additive")
-    known = [name for name in units.bag_names if name[0] not in "=#"]
-    assert 0 < len(known) < 200 and len(units.bag_names) == plan.identity + 200
-    assert sum(name[0] == "=" for name in units.bag_names) == plan.identity + 200 - len(known) - 9
-
-
-def test_in_knowledge_terms_the_first_slot_alone_varies():
-    notes = [Annotation((("a", "b", "c"),)), Annotation((("b", "a"),)), Annotation()]
-    units = assign(["x", "y", "z"], notes, Plan(3, 8, (2, 2, 2), 5, 12, knowledge=9), "terms")
-    name = lambda w, k, j: units.names[j][units.index[w, k, j]]
-    assert units.index.shape == (3, 5, 3) and all(len(names) == 12 for names in units.names)
-    assert [name(0, k, 0) for k in range(3)][:2] == ["s:a", "s:b"] and name(0, 2, 0).startswith("~")  # "c" has one word alone
-    assert [name(1, k, 0) for k in range(2)] == ["s:b", "s:a"]
-    assert {name(w, k, j) for w in range(3) for k in range(3) for j in (1, 2)} == {"anchor"}
-    assert all(name(w, k, j).startswith("~") for w in range(3) for k in (3, 4) for j in range(3))
-    assert np.array_equal(units.free, np.vectorize(lambda w, k, j: name(w, k, j).startswith("~"))(*np.indices((3, 5, 3))))
-
-
-def test_terms_with_units_of_their_own_tell_more_words_apart_at_the_same_floats():
-    """D42: all indices of two units, two slots and three terms: 2^(2 3) different rows, and 2^2 where the terms share units."""
+def test_terms_with_their_own_index_tell_more_words_apart_at_the_same_parameters():
+    """D42: two units, two slots, three terms: 2^(2 3) different rows; a shared index has 2^2."""
     U, n, r = 2, 2, 3
-    rng = np.random.default_rng(0)
-    tables = [rng.standard_normal((U, r, q)) for q in (5, 7)]
+    tables = [normal(U, r, q, seed=q) for q in (5, 7)]
     own = np.array(list(itertools.product(range(U), repeat=n * r))).reshape(-1, r, n)  # (64, r, n)
-    one = np.array(list(itertools.product(range(U), repeat=n)))  # (4, n)
-
-    def row(index):  # (r, n)
-        return sum(np.kron(tables[0][index[k, 0], k], tables[1][index[k, 1], k]) for k in range(r))
-
-    rows = {index.tobytes(): row(index) for index in own}
-    assert len({tuple(values.round(9)) for values in rows.values()}) == U ** (n * r) == 64
-    assert len({tuple(row(np.tile(index, (r, 1))).round(9)) for index in one}) == U**n == 4
-    for index, form in ((own, "own"), (one, "one")):
-        found = SememeEncoding(tables, index).rows(np.arange(len(index)))
-        wanted = [rows[(index[i] if form == "own" else np.tile(index[i], (r, 1))).tobytes()] for i in range(len(index))]
-        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    shared = np.array(list(itertools.product(range(U), repeat=n))).reshape(-1, 1, n)  # (4, 1, n)
+    for index, distinct in ((own, U ** (n * r)), (shared, U**n)):
+        encoding = SememeEncoding(tables, index)
+        rows = slow_matrix(encoding)
+        assert len(np.unique(rows.round(9), axis=0)) == distinct == len(index)
+        close(encoding.rows(np.arange(len(index))), rows)
+        assert encoding.parameters == r * U * (5 + 7)
 
 
-def test_superposed_differs_from_the_default_policy_in_the_slots_alone():
-    plan = replace(BAG, rank=4)
-    own, shared = (assign(WORDS, NOTES, plan, policy) for policy in ("superposed", "additive"))
-    assert own.index.shape == (*shared.index.shape[:1], 4, 3) and own.free.all()
-    assert np.array_equal(own.bag, shared.bag) and own.bag_names == shared.bag_names
-    assert all(len(np.unique(own.index[w], axis=0)) > 1 for w in range(20))  # the hash deals every term anew
-
-
-def test_undealt_slots_are_those_of_the_default_policy_and_stay():
-    dealt, undealt = (assign(WORDS, NOTES, BAG, policy) for policy in ("additive", "undealt"))
-    assert np.array_equal(dealt.index, undealt.index) and np.array_equal(dealt.bag, undealt.bag)
-    assert dealt.free.all() and not undealt.free.any()
-
-
-def test_back_off_knows_nothing_but_the_words():
-    """Other annotations change nothing, and no unit has a name of the lexicon."""
-    one, other = assign(WORDS, NOTES, BAG, "backoff"), assign(WORDS, shuffled(NOTES, 0), BAG, "backoff")
-    assert np.array_equal(one.index, other.index) and np.array_equal(one.bag, other.bag) and one.bag_names == other.bag_names
-    assert {name[0] for name in one.bag_names} == {"=", "#"}
-
-
-def test_names_that_one_word_alone_has_are_left_to_back_off():
-    notes = [Annotation(morphemes=("rare",)), Annotation()]
-    units = assign(["a", "b"], notes, Plan(2, 4, (2, 2), 1, 9, knowledge=5), "morphemes")
-    assert units.free.all() and units.backoff == [(0, 9), (0, 9)]
-
-
-def test_an_unknown_policy_is_answered_with_the_names_of_all():
-    with pytest.raises(DataError, match=f"policy: expected one of {', '.join(POLICIES)}, got 'best'"):
-        assign(WORDS, NOTES, SLOTS, "best")
+def test_an_index_per_term_changes_the_slots_alone():
+    own, shared = (assign(WORDS, NOTES, plan) for plan in PLANS[:2])
+    assert np.array_equal(own.index[:, :1], shared.index) and own.free.all() and shared.free.all()
+    assert np.array_equal(own.bag.toarray(), shared.bag.toarray())
+    assert all(len(np.unique(own.index[w], axis=0)) > 1 for w in range(20))  # every term anew

@@ -1,0 +1,55 @@
+"""Slow oracles: the formulas as loops over numpy.kron, shared by the tests of the core."""
+
+from functools import reduce
+
+import numpy as np
+from numpy.testing import assert_allclose
+
+
+def close(actual, expected, rtol=1e-12):
+    """Relative to the largest entry: sums whose terms cancel have no accuracy of their own."""
+    scale = max(1, np.abs(expected).max(initial=0))
+    assert_allclose(actual, expected, rtol=rtol, atol=rtol * scale)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def product(vectors):
+    """v_1 (x) ... (x) v_n."""
+    return reduce(np.kron, vectors, np.ones(1))
+
+
+def units_of(encoding, w, k):
+    """The unit of word w in every slot of term k."""
+    if encoding.index is None:
+        return [w] * encoding.order
+    return encoding.index[w, k if encoding.index.shape[1] > 1 else 0]
+
+
+def slow_term(encoding, w, k):
+    """Term k of word w, (d',)."""
+    units = units_of(encoding, w, k)
+    return product([table[u, k] for table, u in zip(encoding.tables, units)])
+
+
+def slow_bag(encoding, w):
+    """The sum of the bag vectors of word w, (d',)."""
+    total = np.zeros(encoding.inner_dim)
+    if encoding.bag is not None:
+        for u in np.nonzero(encoding.bag.toarray()[w])[0]:
+            total = total + encoding.bag_vectors[u]
+    return total
+
+
+def slow_row(encoding, w):
+    """Row w, (D,)."""
+    row = slow_bag(encoding, w) + sum(slow_term(encoding, w, k) for k in range(encoding.rank))
+    if encoding.projection is None:
+        return row
+    return sum(x * line for x, line in zip(row, encoding.projection))
+
+
+def slow_matrix(encoding):
+    return np.array([slow_row(encoding, w) for w in range(len(encoding))])

@@ -1,0 +1,190 @@
+"""encode: one recipe for all kinds of words, rows in any order; controls; what it refuses."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from slow import close
+
+import see_min as see
+from see_min.budget import make_plan
+from see_min.errors import InputError
+from see_min.fitting import frequency_weights, projection, random_encoding
+from see_min.recipe import CONTROLS, FIT_POWER, PROJECTION_POWER, plan_of
+from see_min.units import shared_units
+from see_min.words.lexicon import Lexicon
+
+STEMS = [a + b for a in "bdfgklmnprst" for b in ("ale", "one", "ive", "ump")]  # 48
+WORDS = [stem + ending for ending in ("", "s", "ed", "ing") for stem in STEMS]
+LEXICON = Lexicon.of({stem: [(f"kind{i % 6}", f"trait{i % 5}")] for i, stem in enumerate(STEMS)})
+V, D = len(WORDS), 24
+ROWS = np.arange(V)
+COUNTS = 1e4 / (1 + ROWS) ** 1.2
+
+
+def matrix_of_meaning():
+    """Sums of vectors of what words are made of, and noise."""
+    rng = np.random.default_rng(0)
+    kinds, traits, endings = (rng.standard_normal((k, D)) for k in (6, 5, 4))
+    stem = ROWS % 48
+    rows = kinds[stem % 6] + traits[stem % 5] + endings[ROWS // 48]
+    return rows + 0.3 * rng.standard_normal((V, D))
+
+
+E0 = matrix_of_meaning()
+
+
+def encode(words=WORDS, matrix=E0, **options):
+    return see.encode(matrix, words, **{"ratio": 4, "lexicon": LEXICON, "sweeps": 3, **options})
+
+
+def same(one, other):
+    assert one.shape == other.shape and one.words == other.words
+    assert np.array_equal(one.index, other.index) and list(one.arrays) == list(other.arrays)
+    assert all(np.array_equal(other.arrays[name], array) for name, array in one.arrays.items())
+    assert (one.slot_names, one.bag_names) == (other.slot_names, other.bag_names)
+
+
+def test_the_recipe_is_the_steps_one_by_one():
+    vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
+    known = len(shared_units(vocabulary.annotations))
+    plan = make_plan("see", V, D, 4, known)
+    units = see.assign(WORDS, vocabulary.annotations, plan, vocabulary.counts)
+    P = projection(E0, frequency_weights(vocabulary.counts, PROJECTION_POWER), plan.inner_dim)
+    weights = frequency_weights(vocabulary.counts, FIT_POWER)
+    expected, _ = see.fit(E0, random_encoding(units, plan, 5, P), weights, units, 3)
+    encoding = encode(counts=COUNTS, seed=5)
+    assert plan == plan_of((V, D), vocabulary, 4) and encoding.words == WORDS
+    expected.words = WORDS
+    same(encoding, expected)
+    assert encoding.parameters == plan.parameters <= V * D / 4 < 1.03 * plan.parameters
+
+
+def test_lists_arrays_dicts_and_vocabularies_have_one_result(tmp_path):
+    one = encode(counts=COUNTS)
+    vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
+    shuffled_items = np.random.default_rng(0).permutation(V)
+    ids = {WORDS[w]: int(w) for w in shuffled_items}
+    for words in (np.array(WORDS), ids, tuple(WORDS)):
+        same(encode(words, counts=COUNTS), one)
+    same(encode(vocabulary, lexicon="none", counts=None), one)  # it brings its own
+    np.save(tmp_path / "e.npy", E0)
+    same(encode(counts=COUNTS, matrix=np.load(tmp_path / "e.npy", mmap_mode="r")), one)
+
+
+@pytest.mark.parametrize("form", ["see", "paper", "morphemes"])
+def test_rows_in_any_order_give_the_same_encoding_permuted(form):
+    """To 1e-9: sums over words in another order. The same words are segmented from any order."""
+    order = np.random.default_rng(1).permutation(V)
+    one = encode(counts=COUNTS, form=form)
+    other = encode([WORDS[w] for w in order], E0[order], counts=COUNTS[order], form=form)
+    assert np.array_equal(other.index, one.index[order]) and other.bag_names == one.bag_names
+    close(other.rows(ROWS), one.rows(order), rtol=1e-9)
+    if form == "see":
+        assert np.array_equal(other.bag.toarray(), one.bag.toarray()[order])
+    wrong = encode(counts=COUNTS[order], form=form)  # the same rows, other frequencies
+    assert not np.allclose(wrong.rows(ROWS), one.rows(ROWS))
+
+
+def test_without_counts_rows_stand_by_falling_frequency():
+    vocabulary = see.build_vocabulary(WORDS, LEXICON)
+    assert (np.diff(vocabulary.counts) < 0).all()
+    same(encode(), encode(counts=vocabulary.counts))
+    private = [unit.name for unit in encode().bag_names if unit.kind == "word"]
+    assert private == WORDS[: len(private)] and private
+    rising = [unit.name for unit in encode(counts=ROWS + 1.0).bag_names if unit.kind == "word"]
+    assert rising == WORDS[::-1][: len(private)]
+
+
+def kinds_of(encoding):
+    return Counter(unit.kind for unit in encoding.bag_names)
+
+
+@pytest.mark.parametrize("control", [None, *CONTROLS])
+def test_controls_change_what_they_name_at_the_same_parameters(control):
+    one, other = encode(counts=COUNTS), encode(counts=COUNTS, control=control)
+    assert other.parameters <= V * D / 4 < 1.03 * other.parameters
+    plain, kinds = kinds_of(one), kinds_of(other)
+    known = kinds["sememe"] + kinds["stem"] + kinds["affix"]
+    if control in ("shuffled", "fixed", None):
+        assert kinds == plain and known > 0
+    if control == "no_knowledge":
+        assert known == 0 and kinds["word"] > plain["word"]
+        same(other, encode(counts=COUNTS, control=control, lexicon="none"))
+    if control == "random_units":
+        meant = {unit for unit in one.bag_names if unit.kind == "sememe"}
+        assert known > 0 and not meant & set(other.bag_names)
+    if control == "fixed":
+        plan = plan_of((V, D), see.build_vocabulary(WORDS, LEXICON, COUNTS), 4)
+        hashed = see.assign(WORDS, [see.Annotation()] * V, plan).index
+        assert np.array_equal(other.index, hashed) and not np.array_equal(one.index, hashed)
+
+
+def test_knowledge_that_is_right_lowers_the_error_and_controls_do_not():
+    """The matrix is made of meaning here, so that the lexicon is worth much."""
+    names = [None, "shuffled", "random_units", "no_knowledge", "fixed"]
+    errors = {n: see.relative_error(E0, encode(counts=COUNTS, control=n)) for n in names}
+    assert errors[None] < 0.8 * min(errors[n] for n in names[1:4]), errors
+    assert errors[None] < errors["fixed"], errors
+
+
+def test_forms_orders_and_the_index_are_as_asked():
+    cases = (("see", None, 2), ("see", 3, 3), ("paper", None, 3), ("morphemes", 2, 2))
+    for form, order, slots in cases:
+        encoding = encode(form=form, order=order)
+        assert encoding.order == slots and encoding.shape == (V, D)
+        assert (encoding.projection is None) == (encoding.bag is None) == (form != "see")
+    assert encode(ratio=2, per_term=False).index.shape[1] == 1
+    assert encode(ratio=2).index.shape[1] == encode(ratio=2).rank > 1
+
+
+def test_progress_sees_every_sweep_and_more_sweeps_fit_better(tmp_path):
+    seen = []
+    encoding = encode(sweeps=6, progress=lambda sweep, error: seen.append((sweep, error)))
+    assert [sweep for sweep, _ in seen] == list(range(6))
+    assert np.diff([error for _, error in seen]).max() <= 1e-12
+    encoding.save(tmp_path / "e.npz")
+    loaded = see.SememeEncoding.load(tmp_path / "e.npz")
+    same(loaded, encoding)
+    assert_allclose(loaded.rows(ROWS), encoding.rows(ROWS), rtol=0, atol=0)
+
+
+class Unread:
+    """A matrix that must not be read."""
+
+    shape = (V, D)
+    ndim = 2
+
+    def __len__(self):
+        return V
+
+    def __getitem__(self, rows):
+        raise AssertionError("read")
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1e4, float("nan")])
+@pytest.mark.parametrize("form", ["see", "paper"])
+def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form):
+    with pytest.raises(InputError, match=r"ratio: expected 1 to \d+\.\d for the form"):
+        encode(matrix=Unread(), ratio=ratio, form=form)
+    with pytest.raises(AssertionError, match="read"):
+        encode(matrix=Unread())
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"matrix": E0[0]}, r"matrix: expected shape \(\*, \*\), got \(24,\)"),
+    ({"matrix": E0 * np.nan}, "matrix: expected finite numbers, got"),
+    ({"words": WORDS[1:]}, "words: expected 192, one per row, got 191"),
+    ({"words": "adds"}, "words: expected a list of texts, got the text 'adds'"),
+    ({"counts": COUNTS[1:]}, r"counts: expected 192 as in the vocabulary, got \(191,\)"),
+    ({"counts": -COUNTS}, "counts: expected at least 0, got -10000"),
+    ({"control": "best"}, f"control: expected one of {', '.join(CONTROLS)}, got 'best'"),
+    ({"form": "best"}, "form: expected one of see, paper, morphemes, got 'best'"),
+    ({"order": 9}, "order: expected 1 to 4 for 24 dimensions, got 9"),
+    ({"sweeps": 0}, "sweeps: expected at least 1, got 0"),
+    ({"seed": -1}, "seed: expected at least 0, got -1"),
+])
+def test_what_cannot_be_encoded_is_refused_with_the_rule(options, text):
+    with pytest.raises(InputError, match=text):
+        encode(**options)
