@@ -3,7 +3,6 @@
     words -> annotations -> plan for the ratio -> units -> projection, random leaves -> fit
 """
 
-
 from see_min.budget import make_plan
 from see_min.errors import InputError, check_at_least, check_shape
 from see_min.fitting import check_finite_rows, fit, frequency_weights, projection, random_encoding
@@ -68,12 +67,13 @@ def encode(
 
     Examples
     --------
+    >>> import numpy as np
     >>> E0 = np.random.default_rng(0).standard_normal((300, 32))
     >>> encoding = encode(E0, [f"word{i}" for i in range(300)], ratio=10, lexicon="none")
     >>> encoding.shape, encoding.parameters <= 300 * 32 / 10
     ((300, 32), True)
     """
-    matrix = check_finite_rows(check_shape("matrix", matrix, None, None))
+    matrix = check_shape("matrix", matrix, None, None)
     check_at_least("sweeps", sweeps, 1)
     check_at_least("seed", seed, 0)
     if not isinstance(words, Vocabulary):
@@ -81,6 +81,7 @@ def encode(
     if len(words) != len(matrix):
         raise InputError(f"words: expected {len(matrix)}, one per row, got {len(words)}")
     plan = plan_of(matrix.shape, words, ratio, form, control, order, per_term)
+    check_finite_rows(matrix)
     annotations = controlled(words, control, plan, seed)
     units = assign(words.names, annotations, plan, words.counts)
     P = None

@@ -1,7 +1,7 @@
-"""Execute notebooks afresh: `python tests/run_notebooks.py [NOTEBOOK.ipynb ...]`, all of notebooks/ when none is named.
+"""Execute notebooks afresh: `python tests/run_notebooks.py [NOTEBOOK.ipynb ...]`, or all of them.
 
-Prints the name and the seconds of each and, where a cell raises, its number and the error in one line; then the exit code is 1.
-Every notebook runs in an empty temporary folder of its own and its outputs are thrown away: nothing in the repository is changed.
+Prints name and seconds of each and, where a cell raises, its number and the error; then the exit
+code is 1. Every notebook runs in an empty temporary folder and its outputs are thrown away.
 """
 
 import sys
@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-SECONDS = 600  # a cell
+SECONDS = 600  # per cell
 
 
 def failure(path, seconds=SECONDS):
@@ -24,8 +24,11 @@ def failure(path, seconds=SECONDS):
     except Exception as error:  # nbformat raises its own, those of json and those of files
         return one_line(f"expected a notebook, got {type(error).__name__}: {error}")
     with tempfile.TemporaryDirectory() as folder:
-        # a tag of a cell must not allow it to raise
-        client = NotebookClient(notebook, timeout=seconds, force_raise_errors=True, resources={"metadata": {"path": folder}})
+        resources = {"metadata": {"path": folder}}
+        # force_raise_errors: a tag of a cell must not allow it to raise
+        client = NotebookClient(
+            notebook, timeout=seconds, force_raise_errors=True, resources=resources
+        )
         try:
             client.execute()
         except CellExecutionError as error:
@@ -36,8 +39,9 @@ def failure(path, seconds=SECONDS):
 
 def failing(notebook):
     """The number of the first cell, counted from 1, with an error among its outputs."""
-    outputs = [[output.output_type for output in cell.get("outputs", [])] for cell in notebook.cells]
-    return next(number for number, kinds in enumerate(outputs, start=1) if "error" in kinds)
+    for number, cell in enumerate(notebook.cells, start=1):
+        if any(output.output_type == "error" for output in cell.get("outputs", [])):
+            return number
 
 
 def one_line(text):
@@ -51,7 +55,8 @@ def main(names):
         start = time.perf_counter()
         error = failure(path)
         failed += error is not None
-        print(f"{path.name}: {time.perf_counter() - start:.1f} s" + (f", FAILED, {error}" if error else ""), flush=True)
+        ending = f", FAILED, {error}" if error else ""
+        print(f"{path.name}: {time.perf_counter() - start:.1f} s{ending}", flush=True)
     print(f"{len(paths)} notebooks, {failed} failed")
     return 1 if failed else 0
 

@@ -52,8 +52,8 @@ def test_expected_counts_leave_special_tokens_and_single_letters_in_front_at_the
 
 def test_expected_counts_without_any_count_are_the_law_alone_and_the_least_of_it_in_front():
     got = expected_counts(normalise(NAMES), np.zeros(len(NAMES)))
-    assert got[FIRST:] == pytest.approx([1 / k for k in range(1, 8)])
-    assert got[:FIRST] == pytest.approx([1 / 7] * FIRST)
+    assert got[FIRST:] == pytest.approx([7 / k for k in range(1, 8)])  # the rarest word once
+    assert got[:FIRST] == pytest.approx([1] * FIRST)
 
 
 @pytest.mark.parametrize("counts", [[0.0, 0.0, 0.0], [4.0, 0.0, 2.0]])

@@ -157,7 +157,8 @@ def expected_counts(tokens, counts):
     zipf = np.zeros(len(tokens))
     zipf[first:] = 1 / np.arange(1, len(tokens) - first + 1)
     if not counts.any():
-        return np.maximum(zipf, zipf[zipf > 0].min(initial=1))
+        zipf = np.maximum(zipf, zipf[zipf > 0].min(initial=1))
+        return zipf / zipf.min()  # the rarest word once: fractions would all weigh alike
     zipf *= counts[first:].sum() / (zipf.sum() or 1)
     zipf[:first] = counts[:first]
     zipf += 1e-3  # above 0, so that no word has no weight at all
