@@ -1,354 +1,274 @@
-"""Explanations of words: names against the index, spectra and neighbours against slow ones, text and figures as files."""
+"""Explanations: parts against dense computations, saved encodings, text, figures."""
 
+import argparse
 import json
-import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from see_min.budget import plan_general, plan_product
-from see_min.checks import DataError, ShapeError
-from see_min.compare import Task, by_frequency
-from see_min.explain import as_json, built, explain, known, row_of
-from see_min.explain_report import bar, describe, plot, text
-from see_min.fit import carrier, fit, random_encoding
-from see_min.lexicon import Lexicon, Sense
-from see_min.lexicon_files import sample_lexicon
-from see_min.tokens import normalise
-from see_min.units import GENERAL, assign
-from see_min.vocabulary import build_vocabulary
+from see_min.encoding import SememeEncoding
+from see_min.errors import InputError
+from see_min.experiments import explain
+from see_min.experiments.explain import (
+    as_json,
+    as_text,
+    built,
+    explain_words,
+    known,
+    load_encoding,
+    plot,
+    rows_of_words,
+)
+from see_min.recipe import encode
+from see_min.words.formats import sample_lexicon
+from see_min.words.lexicon import Lexicon, Sense
+from see_min.words.vocabulary import build_vocabulary
 
-CASES = [("additive", 2), ("additive", 3), ("senses", 2), ("senses", 3), ("amplitudes", 2), ("terms", 3)]
+V, D = 62, 12
+CASES = ["see", "see-shared", "order 3", "paper"]
+OPTIONS = {"see": {}, "see-shared": {"per_term": False}, "order 3": {"order": 3},
+           "paper": {"form": "paper", "order": 2}}
+WORDS = [word for word in sample_lexicon().entries if word.isalpha()][::5][:59]
+NAMES = [*WORDS, "$x$", "##ing", "##ed"]
+E0 = np.random.default_rng(5).standard_normal((V, D))
+SOLDIER = Sense(("human", "army"), ("", "belong"), "noun", "{human|人:belong={army|军队}}", "7")
 
 
 @pytest.fixture(scope="module")
-def lexicon():
-    return sample_lexicon()
-
-
-@pytest.fixture(scope="module")
-def fits(lexicon):
-    """{case: (task, fitted encoding, units)} on 62 rows, two of which are no whole words."""
-    words = [word for word in lexicon.entries if word.isalpha()][::5][:59]
-    names = [*words, "$x$", "##ing", "##ed"]
-    pieces = {word: (word[:-2], word[-2:]) for word in words if len(word) > 5}
-    E0, vocabulary = np.random.default_rng(5).standard_normal((62, 12)), build_vocabulary(names, lexicon, segmentation=pieces)
-    E0, vocabulary, _ = by_frequency(E0, vocabulary)
-    out = {}
-    for policy, order in CASES:
-        if policy in GENERAL:
-            plan = replace(plan_general(62, 12, 2, order, 10, policy == "amplitudes"), rank=2, identity=8, knowledge=20)
-        else:
-            plan = plan_product(62, 12, 2, order, 10)
-        units = assign(vocabulary.names, vocabulary.annotations, plan, policy)
-        P = carrier(E0, np.ones(62), plan.inner) if plan.carrier else None
-        out[policy, order] = Task(E0, vocabulary), fit(E0, random_encoding(units, plan, 0, P), units=units, sweeps=3)[0], units
-    return out
-
-
-def whole_words(task):
-    return [token.text for token in task.vocabulary.tokens if token.kind == "word"]
+def fits():
+    """{case: fitted encoding} on 62 rows, two of which are no whole words."""
+    pieces = {word: (word[:-2], word[-2:]) for word in WORDS if len(word) > 5}
+    vocabulary = build_vocabulary(NAMES, sample_lexicon(), segmentation=pieces)
+    return {case: encode(E0, vocabulary, 2, sweeps=3, **OPTIONS[case]) for case in CASES}
 
 
 def slow_cosine(x, y):
-    dot, xx, yy = (sum(float(a) * float(b) for a, b in zip(p, q)) for p, q in ((x, y), (x, x), (y, y)))
-    return dot / np.sqrt(xx * yy) if xx * yy else 0.0
+    norms = sum(x * x) * sum(y * y)
+    return sum(x * y) / np.sqrt(norms) if norms else 0.0
 
 
 def slow_product(encoding, w):
     """The sum of terms, each with numpy.kron."""
-    total = np.zeros(encoding.inner)
+    index = np.broadcast_to(encoding.index[w], (encoding.rank, encoding.order))
+    total = np.zeros(encoding.inner_dim)
     for k in range(encoding.rank):
-        term = np.ones(1) if encoding.amplitudes is None else encoding.amplitudes[w, k : k + 1]
+        term = np.ones(1)
         for j, table in enumerate(encoding.tables):
-            unit = encoding.index[w, j] if encoding.index.ndim == 2 else encoding.index[w, k, j]
-            term = np.kron(term, table[unit, k])
+            term = np.kron(term, table[index[k, j], k])
         total += term
     return total
 
 
-# what is known
-
-
-def test_known_gives_senses_with_their_trees():
-    sense = Sense(("human", "army"), ("", "belong"), "noun", "{human|人:belong={army|军队}}", "7")
-    found = known("Soldiers", Lexicon({"soldier": (sense,)}), ("soldier", "s"))
-    assert (found["word"], found["entry"], found["morphemes"]) == ("Soldiers", "soldier", ("soldier", "s"))
-    assert found["senses"] == [{"sememes": ("human", "army"), "roles": ("", "belong"), "pos": "noun", "number": "7",
-                                "definition": "{human|人:belong={army|军队}}", "tree": "human|人\n└─ [belong] army|军队"}]
-
-
-def test_known_keeps_the_sememes_of_a_sense_whose_definition_cannot_be_read():
-    found = known("add", Lexicon({"add": (Sense(("more",), definition="{more|"),)}), ())
-    assert found["senses"][0]["sememes"] == ("more",) and found["senses"][0]["tree"] == ""
-
-
-def test_explain_without_a_fit_has_no_row_and_an_unknown_word_has_only_its_morphemes(lexicon):
-    one, two = explain(["Adding", "xyzzying"], lexicon, {"xyzzying": ("xyzzy", "ing")})
-    assert one["entry"] == "add" and one["morphemes"] == () and one["built"] is None
-    assert two == {"word": "xyzzying", "entry": None, "senses": [], "morphemes": ("xyzzy", "ing"), "built": None}
-
-
-# how it is built
+def bag_of(encoding, w):
+    return [] if encoding.bag is None else np.flatnonzero(encoding.bag.toarray()[w])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_slots_and_bag_are_named_as_the_index_says(fits, case):
-    task, encoding, units = fits[case]
-    for word in whole_words(task):
-        one, w = built(task, encoding, units, word), task.vocabulary.numbers[word]
-        assert one["token"] == task.vocabulary.names[w] and one["row"] == w and one["count"] == task.vocabulary.counts[w]
+    encoding = fits[case]
+    for w, word in enumerate(WORDS):
+        one = built(encoding, word)
+        assert one["token"] == word and one["row"] == w
         for j, names in enumerate(one["slots"]):
-            for k in range(encoding.rank):
-                unit = encoding.index[w, j] if encoding.index.ndim == 2 else encoding.index[w, k, j]
-                assert names[k if len(names) > 1 else 0] == units.names[j][unit]
-            assert len(names) in (1, encoding.rank) and (len(names) == 1 or len(set(names)) > 1)
-        held = [] if encoding.bag is None else [unit for unit in encoding.bag[w] if unit >= 0]
-        assert [part["unit"] for part in one["bag"]] == [units.bag_names[unit] for unit in held]
-
-
-def test_slots_have_a_name_a_term_where_senses_differ(fits):
-    task, encoding, units = fits["senses", 2]
-    assert encoding.index.ndim == 3
-    assert any(len(names) > 1 for word in whole_words(task) for names in built(task, encoding, units, word)["slots"])
-
-
-def test_slots_are_those_after_the_fit_dealt_units_again(fits):
-    task, encoding, units = fits["additive", 2]
-    moved = np.flatnonzero((encoding.index != units.index).any(1))
-    assert len(moved)  # otherwise this test shows nothing
-    word = next(word for word in whole_words(task) if task.vocabulary.numbers[word] in moved)
-    w = task.vocabulary.numbers[word]
-    before = [units.names[j][unit] for j, unit in enumerate(units.index[w])]
-    assert [names[0] for names in built(task, encoding, units, word)["slots"]] != before
+            index = np.broadcast_to(encoding.index[w, :, j], encoding.rank)
+            expected = [str(encoding.slot_names[j][unit]) for unit in index]
+            assert names == (expected if len(set(expected)) > 1 else expected[:1])
+        expected = [tuple(encoding.bag_names[unit]) for unit in bag_of(encoding, w)]
+        assert sorted((part["kind"], part["name"]) for part in one["bag"]) == sorted(expected)
+        assert one["private"] == (("word", word) in expected)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_parts_have_the_norms_cosines_and_shares_of_their_vectors(fits, case):
     """D38: every part against a dense computation."""
-    task, encoding, units = fits[case]
-    for word in whole_words(task)[::7]:
-        one, w = built(task, encoding, units, word), task.vocabulary.numbers[word]
-        held = [] if encoding.bag is None else [encoding.bag_vectors[unit] for unit in encoding.bag[w] if unit >= 0]
-        vectors = [*held, slow_product(encoding, w)]
-        x = sum(vectors)
-        for part, vector in zip([*one["bag"], one["product"]], vectors, strict=True):
+    encoding = fits[case]
+    for w, word in list(enumerate(WORDS))[::7]:
+        one = built(encoding, word)
+        vectors = {tuple(encoding.bag_names[unit]): encoding.bag_vectors[unit]
+                   for unit in bag_of(encoding, w)}
+        product = slow_product(encoding, w)
+        x = sum(vectors.values()) + product
+        parts = [(part, vectors[part["kind"], part["name"]]) for part in one["bag"]]
+        for part, vector in [*parts, (one["product"], product)]:
             np.testing.assert_allclose(part["norm"], np.sqrt(sum(vector**2)), rtol=1e-12)
-            np.testing.assert_allclose(part["cosine"], slow_cosine(vector, x), rtol=1e-10, atol=1e-12)
-            np.testing.assert_allclose(part["share"], sum(vector * x) / sum(x * x), rtol=1e-10, atol=1e-12)
-        np.testing.assert_allclose(sum(part["share"] for part in [*one["bag"], one["product"]]), 1, rtol=1e-12)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_row_has_the_error_and_cosine_of_the_two_rows(fits, case):
-    task, encoding, units = fits[case]
-    for word in whole_words(task)[::7]:
-        one, w = built(task, encoding, units, word), task.vocabulary.numbers[word]
-        dense = task.matrix[w]
-        row = encoding.inner_rows(np.array([w]))[0] @ (np.eye(12) if encoding.carrier is None else encoding.carrier)
-        np.testing.assert_allclose(one["error"], sum((dense - row) ** 2) / sum(dense**2), rtol=1e-12)
-        np.testing.assert_allclose(one["cosine"], slow_cosine(dense, row), rtol=1e-12)
-        assert one["explained"] == 1 - one["error"]
-        assert one["explained"] <= one["reach"] + 1e-12  # rounding, where a word owns a vector and reaches it
-
-
-def test_reach_is_the_part_of_the_row_in_the_span_of_the_carrier_and_all_of_it_without_one(fits):
-    task, encoding, units = fits["additive", 2]
-    bent = replace(encoding, carrier=np.random.default_rng(0).standard_normal(encoding.carrier.shape))
-    one = built(task, bent, units, whole_words(task)[0])
-    dense = task.matrix[one["row"]]
-    rest = dense - np.linalg.lstsq(bent.carrier.T, dense, rcond=None)[0] @ bent.carrier
-    np.testing.assert_allclose(one["reach"], 1 - sum(rest**2) / sum(dense**2), rtol=1e-10)
-    task, encoding, units = fits["senses", 3]
-    assert built(task, encoding, units, whole_words(task)[0])["reach"] == 1
-
-
-def test_words_own_a_vector_exactly_if_the_bag_has_their_name(fits):
-    task, encoding, units = fits["additive", 2]
-    owns = {word: built(task, encoding, units, word)["owns"] for word in whole_words(task)}
-    assert owns == {word: f"={word}" in units.bag_names for word in owns}
-    assert set(owns.values()) == {True, False}
-    word = next(word for word in owns if owns[word])
-    assert [part["unit"] for part in built(task, encoding, units, word)["bag"]] == [f"={word}"]
+            cosine = slow_cosine(vector, x)
+            np.testing.assert_allclose(part["cosine"], cosine, rtol=1e-10, atol=1e-12)
+            share = sum(vector * x) / sum(x * x)
+            np.testing.assert_allclose(part["share"], share, rtol=1e-10, atol=1e-12)
+        total = sum(part["share"] for part in [*one["bag"], one["product"]])
+        np.testing.assert_allclose(total, 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_spectrum_is_that_of_the_product_as_a_matrix(fits, case):
-    task, encoding, units = fits[case]
-    for word in whole_words(task)[::7]:
-        one, w = built(task, encoding, units, word), task.vocabulary.numbers[word]
-        s = np.linalg.svd(slow_product(encoding, w).reshape(encoding.sizes[0], -1), compute_uv=False) ** 2
-        p = s / s.sum()
-        np.testing.assert_allclose(one["schmidt"]["spectrum"], p, rtol=1e-9, atol=1e-15)
-        np.testing.assert_allclose(one["schmidt"]["entropy"], -sum(x * np.log(x) for x in p if x > 0), rtol=1e-9, atol=1e-12)
-        rest = int(np.prod(encoding.sizes[1:]))
-        assert one["schmidt"]["maximum"] == np.log(min(encoding.rank, encoding.sizes[0], rest))
-        assert one["schmidt"]["entropy"] <= one["schmidt"]["maximum"] + 1e-12
+    encoding = fits[case]
+    for w, word in list(enumerate(WORDS))[::7]:
+        schmidt = built(encoding, word)["schmidt"]
+        product = slow_product(encoding, w).reshape(encoding.sizes[0], -1)
+        weights = np.linalg.svd(product, compute_uv=False) ** 2
+        p = weights / weights.sum()
+        np.testing.assert_allclose(schmidt["spectrum"], p, rtol=1e-9, atol=1e-15)
+        entropy = -sum(x * np.log(x) for x in p if x > 0)
+        np.testing.assert_allclose(schmidt["entropy"], entropy, rtol=1e-9, atol=1e-12)
+        assert schmidt["entropy"] <= schmidt["maximum"] + 1e-12
+
+
+def test_dense_rows_give_error_cosine_and_reach(fits):
+    encoding = fits["see"]
+    shape = encoding.projection.shape
+    projection = np.random.default_rng(0).standard_normal(shape)  # not orthonormal
+    bent = replace(encoding, projection=projection)
+    for w, word in list(enumerate(WORDS))[::7]:
+        found, row = built(bent, word, E0)["dense"], bent.rows([w])[0]
+        error = sum((E0[w] - row) ** 2) / sum(E0[w] ** 2)
+        np.testing.assert_allclose(found["error"], error, rtol=1e-12)
+        np.testing.assert_allclose(found["cosine"], slow_cosine(E0[w], row), rtol=1e-12)
+        rest = E0[w] - np.linalg.lstsq(projection.T, E0[w], rcond=None)[0] @ projection
+        np.testing.assert_allclose(found["reach"], 1 - sum(rest**2) / sum(E0[w] ** 2), rtol=1e-10)
+        assert found["explained"] <= found["reach"] + 1e-12
+    assert built(fits["paper"], WORDS[0], E0)["dense"]["reach"] == 1
+
+
+def test_nearest_words_are_those_of_a_search_over_all_whole_words(fits):
+    encoding, numbers = fits["see"], rows_of_words(NAMES)
+    E = encoding.rows(np.arange(V))
+    for word in WORDS[::9]:
+        one, found = built(encoding, word, E0, nearest=6), []
+        for pairs, matrix in ((one["dense"]["nearest"], E0), (one["nearest"], E)):
+            angles = {other: slow_cosine(matrix[numbers[word]], matrix[numbers[other]])
+                      for other in numbers if other != word}
+            best = sorted(angles.values(), reverse=True)[:6]
+            np.testing.assert_allclose([angle for _, angle in pairs], best, rtol=1e-10)
+            assert all(abs(angles[other] - angle) < 1e-10 for other, angle in pairs)
+            found.append({other for other, _ in pairs})
+        assert one["dense"]["same"] == len(found[0] & found[1])
+    everything = built(encoding, WORDS[0], nearest=1000)["nearest"]
+    assert {word for word, _ in everything} == set(numbers) - {WORDS[0]}
+    assert not {"ing", "ed", "##ing", "##ed"} & set(numbers)  # pieces are nobody's neighbours
+
+
+def test_words_are_found_in_lower_case_and_pieces_are_no_words(fits):
+    encoding = fits["see"]
+    assert built(encoding, WORDS[3].upper())["row"] == 3
+    assert built(encoding, "ing") is None and built(encoding, "xyzzy") is None
+
+
+def test_order_one_has_no_spectrum_and_nameless_units_have_numbers(fits):
+    flat = replace(fits["see"], tables=[np.ones((1, 1, fits["see"].inner_dim))],
+                   index=np.zeros((V, 1, 1), int), slot_names=None, bag_names=None)
+    found = explain_words(WORDS[:1], Lexicon({}), flat)
+    assert found[0]["built"]["schmidt"] is None and "Schmidt" not in as_text(found)
+    assert found[0]["built"]["slots"] == [["unit:0"]]
+    assert {part["kind"] for part in found[0]["built"]["bag"]} == {"unit"}
+
+
+def test_known_gives_senses_with_trees_and_keeps_those_whose_definition_cannot_be_read():
+    found = known("Soldiers", Lexicon({"soldier": (SOLDIER,)}), ("soldier", "s"))
+    assert (found["entry"], found["morphemes"]) == ("soldier", ["soldier", "s"])
+    assert found["senses"][0]["tree"] == "human|人\n└─ [belong] army|军队"
+    found = known("add", Lexicon({"add": (Sense(("more",), definition="{more|"),)}), ())
+    assert found["senses"][0]["sememes"] == ["more"] and found["senses"][0]["tree"] == ""
+
+
+def test_text_draws_trees_joins_morphemes_and_separates_words():
+    lexicon = Lexicon({"soldier": (SOLDIER, Sense(("part", "more")))})
+    found = [known(word, lexicon, parts) | {"built": None}
+             for word, parts in (("soldiers", ("soldier", "s")), ("xyzzy", ()))]
+    assert as_text(found, encoded=True).splitlines() == [
+        "soldiers", "========", "known as soldier, 2 senses", "  1  noun  7", "     human|人",
+        "     └─ [belong] army|军队", "  2  part > more", "morphemes: soldier + s",
+        "soldiers is no whole word of the vocabulary", "", "xyzzy", "=====", "no sense is known",
+        "morphemes: none", "xyzzy is no whole word of the vocabulary"]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nearest_words_are_those_of_a_search_over_all_whole_words(fits, case):
-    task, encoding, units = fits[case]
-    E = encoding.rows(np.arange(62))
-    for word in whole_words(task)[::9]:
-        one, numbers = built(task, encoding, units, word, nearest=6), task.vocabulary.numbers
-        found = []
-        for key, matrix in (("before", task.matrix), ("after", E)):
-            angles = {other: slow_cosine(matrix[numbers[word]], matrix[numbers[other]]) for other in numbers if other != word}
-            best = sorted(angles, key=lambda other, angles=angles: -angles[other])[:6]
-            np.testing.assert_allclose([angle for _, angle in one[key]], [angles[other] for other in best], rtol=1e-10)
-            assert all(abs(angles[other] - angle) < 1e-10 for other, angle in one[key])
-            assert word not in [other for other, _ in one[key]] and len(dict(one[key])) == 6
-            found.append({other for other, _ in one[key]})
-        assert one["same"] == len(found[0] & found[1])
+def test_text_and_json_have_every_unit_and_neighbour(fits, case):
+    for one in explain_words(WORDS[::11], sample_lexicon(), fits[case], E0):
+        said, own = as_text([one]), one["built"]
+        assert max(map(len, said.splitlines())) <= 100
+        assert all(part["name"] in said for part in own["bag"])
+        assert all(name in said for names in own["slots"] for name in names)
+        pairs = own["nearest"] + own["dense"]["nearest"]
+        assert all(f"{cosine:6.3f}  {word}" in said for word, cosine in pairs)
+        assert ("private vector" in said) == own["private"]
+        plain = json.loads(as_json([one]))[0]
+        assert set(own) - set(plain["built"]) == {"arrays"} and plain["built"]["bag"] == own["bag"]
 
 
-def test_nearest_words_are_all_others_if_there_are_fewer_than_asked(fits):
-    task, encoding, units = fits["senses", 2]
-    one = built(task, encoding, units, whole_words(task)[0], nearest=1000)
-    assert len(one["before"]) == len(one["after"]) == one["same"] == len(task.vocabulary.numbers) - 1
+@pytest.mark.parametrize("ending, start", [
+    ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_plot_has_the_format_of_its_ending(fits, tmp_path, ending, start):
+    case = {"png": "see", "pdf": "paper", "svg": "order 3"}[ending]
+    found = explain_words(["$x$"], sample_lexicon(), fits[case], None if case == "paper" else E0)
+    path = plot(found[0], tmp_path / "new" / f"a.{ending}")
+    assert path.read_bytes().startswith(start)
+    assert [one.name for one in path.parent.iterdir()] == [f"a.{ending}"]
 
 
-def test_order_one_has_no_spectrum(fits):
-    task, encoding, units = fits["additive", 2]
-    flat = replace(encoding, tables=[np.ones((1, 1, encoding.inner))], index=np.zeros((62, 1), int))
-    one = explain(whole_words(task)[:1], Lexicon({}), {}, task, flat, replace(units, names=[["~0"]]))
-    assert one[0]["built"]["schmidt"] is None
-    assert "Schmidt" not in text(one)
+@pytest.fixture
+def command(fits, tmp_path, capsys):
+    """Run `explain`, and return what it printed."""
+    fits["see"].save(tmp_path / "e.npz")
+    np.save(tmp_path / "e.npy", E0)
+
+    def run(*arguments):
+        parser = argparse.ArgumentParser()
+        explain.add_arguments(parser)
+        explain.run(parser.parse_args(list(map(str, arguments))), "python -m see_min explain ...")
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_explain_gives_the_same_as_built_and_none_to_a_word_that_is_in_no_row(fits, lexicon):
-    task, encoding, units = fits["additive", 3]
-    word = whole_words(task)[20]
-    assert row_of(task.vocabulary, "ing") is None and row_of(task.vocabulary, word.upper()) == task.vocabulary.numbers[word]
-    found = explain([word.upper(), "ing", "xyzzy"], lexicon, {}, task, encoding, units)
-    assert [one["built"] is None for one in found] == [False, True, True]
-    direct = {"built": built(task, encoding, units, word)}
-    assert as_json(found)[0]["built"] == as_json([direct])[0]["built"]
+def test_a_saved_encoding_is_read_and_nothing_is_fitted(command, fits, tmp_path, monkeypatch):
+    monkeypatch.setattr("see_min.recipe.fit", None)
+    said = command(tmp_path / "e.npz", WORDS[0], "xyzzy", "--dense", tmp_path / "e.npy", "--json",
+                   "--plot", tmp_path / "a.svg")
+    found = json.loads(said)
+    assert found[0]["built"]["bag"] == built(fits["see"], WORDS[0])["bag"]
+    assert found[0]["built"]["dense"]["same"] >= 0 and found[1]["built"] is None
+    assert (tmp_path / "a.svg").exists()
+    assert "xyzzy is no whole word" in command(tmp_path / "e.npz", "xyzzy")
 
 
-def test_unfit_parts_are_refused_by_name(fits, lexicon):
-    task, encoding, units = fits["additive", 2]
-    word = whole_words(task)[0]
-    with pytest.raises(DataError, match="words: expected at least 1 word, got none"):
-        explain([], lexicon, {})
-    with pytest.raises(DataError, match="fit: expected task, encoding and units together, got 2 of the three"):
-        explain([word], lexicon, {}, task, encoding)
-    with pytest.raises(DataError, match="word: expected a whole word of the vocabulary, got 'ing'"):
-        built(task, encoding, units, "ing")
-    with pytest.raises(ShapeError, match=r"task.matrix: expected shape \(62, 12\), got \(61, 12\)"):
-        built(replace(task, matrix=task.matrix[1:]), encoding, units, word)
-    with pytest.raises(ShapeError, match="units.names: expected .* as in the tables, got "):
-        built(task, encoding, replace(units, names=units.names[:1]), word)
-    with pytest.raises(ShapeError, match=rf"units.bag_names: expected {len(units.bag_names)} as in the bag vectors, got 0"):
-        built(task, encoding, replace(units, bag_names=()), word)
+def test_without_a_file_the_lexicon_tells_what_it_knows(command):
+    said = command("adds", "xyzzy")
+    assert said.startswith("adds\n====\nknown as add, ") and "no sense is known" in said
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_explanations_survive_json_without_their_arrays(fits, lexicon, case):
-    task, encoding, units = fits[case]
-    found = explain([*whole_words(task)[::20], "xyzzy"], lexicon, {}, task, encoding, units)
-    plain = as_json(found)
-    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert "arrays" in found[0]["built"] and "arrays" not in plain[0]["built"]
-    assert set(found[0]["built"]) - set(plain[0]["built"]) == {"arrays"} and plain[-1]["built"] is None
-
-
-# how it is shown
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_text_has_every_sememe_unit_and_neighbour_within_100_columns(fits, lexicon, case):
-    task, encoding, units = fits[case]
-    for one in explain(whole_words(task)[::11], lexicon, {}, task, encoding, units):
-        said = text([one])
-        assert said.startswith(f"{one['word']}\n{'=' * len(one['word'])}\n") and max(map(len, said.splitlines())) <= 100
-        assert all(" > ".join(sense["sememes"]) in said for sense in one["senses"])
-        names = [part["unit"] for part in one["built"]["bag"]] + sum(one["built"]["slots"], [])
-        assert all(describe(name)[1] in said for name in names)
-        assert all(f"{cosine:6.3f}  {word}" in said for key in ("before", "after") for word, cosine in one["built"][key])
-        assert f"nearest words, {one['built']['same']} of 10 the same" in said
-
-
-def test_text_draws_trees_and_joins_morphemes_and_separates_words():
-    sense = Sense(("human", "army"), ("", "belong"), "noun", "{human|人:belong={army|军队}}", "7")
-    lexicon = Lexicon({"soldier": (sense, Sense(("part", "more")))})
-    assert text(explain(["soldiers", "xyzzy"], lexicon, {"soldiers": ("soldier", "s")})).splitlines() == [
-        "soldiers", "========", "known as soldier, 2 senses", "  1  noun  7", "     human|人", "     └─ [belong] army|军队",
-        "  2  part > more", "morphemes: soldier + s", "", "xyzzy", "=====", "no sense is known", "morphemes: none",
-    ]
-
-
-def test_text_says_what_it_means_to_own_a_vector_only_of_words_that_do(fits):
-    task, encoding, units = fits["additive", 2]
-    for word in whole_words(task)[::6]:
-        one = explain([word], Lexicon({}), {}, task, encoding, units)
-        assert ("owns a vector" in text(one)) == one[0]["built"]["owns"]
-
-
-@pytest.mark.parametrize("unit, kind, name", [
-    ("s:a:b", "sememe", "a:b"), ("m:play", "stem", "play"), ("+ing", "affix", "+ing"), ("=#1", "own", "#1"),
-    ("~3", "back-off", "~3"), ("#1", "rarity", "rank 1"), ("#1024", "rarity", "ranks 1,024–2,047"),
-    ("anchor", "anchor", "anchor"),
+@pytest.mark.parametrize("arguments, text", [
+    (("adds", "--plot", "a.png"), "plot: expected FILE before the words with it, got none"),
+    (("adds", "--dense", "e.npy"), "dense: expected FILE before the words with it, got none"),
+    (("nowhere.npz", "adds"), "nowhere.npz: expected an encoding or a folder, got no such file"),
+    (("e.npz",), "words: expected at least 1 after .*e.npz, got none"),
+    (("e.npz", "adds", "--plot", "a.gif"), "plot: expected a name that ends in .*, got .gif"),
+    (("e.npz", "adds", "--dense", "d.npy"), r"dense: expected shape \(62, 12\), got \(3, 2\)"),
+    (("e.npz", "adds", "xyzzy", "--plot", "a.png"), "plot: expected a word of the vocabulary, got"),
+    (("bare.npz", "adds"), "bare.npz: expected an encoding with its words, got none"),
 ])
-def test_units_are_described_by_kind_and_name(unit, kind, name):
-    assert describe(unit) == (kind, name)
+def test_wrong_arguments_are_refused(command, fits, tmp_path, monkeypatch, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    np.save("d.npy", np.ones((3, 2)))
+    replace(fits["see"], words=None).save("bare.npz")
+    with pytest.raises(InputError, match=text):
+        command(*arguments)
+    assert not list(tmp_path.glob("a.*"))
 
 
-def test_bars_are_as_long_as_the_share_says_to_an_eighth():
-    for eighths in range(81):
-        drawn = bar(eighths / 80, 10)
-        assert sum(8 - "█▉▊▋▌▍▎▏".index(block) for block in drawn) == eighths
-    assert bar(-0.5) == "" and bar(2, 3) == "███"
+def test_a_compressed_checkpoint_is_read_and_a_dense_one_refused(fits, tmp_path):
+    torch = pytest.importorskip("torch")
+    from see_min.bridge.swap import swap_embedding
+    from see_min.experiments.checkpoint import save_checkpoint
+    from see_min.toy.models import GPTConfig, TinyGPT
 
-
-@pytest.mark.parametrize("case", CASES)
-def test_plot_writes_a_png_at_300_dpi(fits, lexicon, tmp_path, case):
-    task, encoding, units = fits[case]
-    path = plot(explain(["$x$"], lexicon, {}, task, encoding, units)[0], tmp_path / "new" / "a.png")
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", data[16:24]) == (3300, 2100)
-    assert [one.name for one in path.parent.iterdir()] == ["a.png"]
-
-
-def test_plot_draws_words_of_order_one_and_rows_of_zeros(fits, tmp_path):
-    task, encoding, units = fits["additive", 2]
-    flat = replace(encoding, tables=[np.zeros((1, 1, encoding.inner))], index=np.zeros((62, 1), int),
-                   bag_vectors=0 * encoding.bag_vectors)
-    one = explain(whole_words(task)[:1], Lexicon({}), {}, task, flat, replace(units, names=[["~0"]]))[0]
-    assert plot(one, tmp_path / "a.png").exists() and one["built"]["cosine"] == 0
-
-
-def test_a_figure_that_fails_leaves_the_old_file(fits, tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
-
-    def broken(self, path, **_):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    task, encoding, units = fits["additive", 2]
-    one = explain(whole_words(task)[:1], Lexicon({}), {}, task, encoding, units)[0]
-    old = tmp_path / "a.png"
-    old.write_bytes(b"old")
-    monkeypatch.setattr(Figure, "savefig", broken)
-    with pytest.raises(OSError, match="disk full"):
-        plot(one, old)
-    assert old.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_plot_refuses_a_word_without_a_row_or_arrays(fits, tmp_path):
-    task, encoding, units = fits["additive", 2]
-    found = explain(["xyzzy", whole_words(task)[0]], Lexicon({}), {}, task, encoding, units)
-    for one in (found[0], as_json(found)[1]):
-        text_of = f"explanation: expected one after a fit, with its arrays, got none for '{one['word']}'"
-        with pytest.raises(DataError, match=text_of):
-            plot(one, tmp_path / "a.png")
-    assert not list(tmp_path.iterdir())
-
-
-def test_pieces_of_words_are_nobodys_neighbours(fits):
-    task, encoding, units = fits["senses", 3]
-    assert [token.kind for token in normalise(["##ing", "the"])] == ["piece", "word"]
-    one = built(task, encoding, units, whole_words(task)[0], nearest=1000)
-    assert not {"ing", "ed", "##ing", "##ed"} & {word for word, _ in one["before"] + one["after"]}
+    torch.manual_seed(0)
+    model = TinyGPT(GPTConfig(V, D, 1, 2, 4))
+    save_checkpoint(model, tmp_path / "dense.pt", NAMES)
+    with pytest.raises(InputError, match="dense.pt: expected a compressed embedding, got Emb"):
+        load_encoding(tmp_path / "dense.pt")
+    swap_embedding(model, fits["see"], "token_embedding")
+    save_checkpoint(model, tmp_path / "m.pt", NAMES)
+    encoding = load_encoding(tmp_path / "m.pt")
+    assert isinstance(encoding, SememeEncoding) and encoding.words == NAMES
+    np.testing.assert_allclose(encoding.rows([5]), fits["see"].rows([5]), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,325 @@
+"""`compare`: methods on one embedding matrix, at equal budgets and without finetuning.
+
+All keep 1/ratio of the parameters, but for the quantizers: these have few parameters and many
+codes, and are given 1/ratio of the *bytes*, codes included. Every row says both.
+"""
+
+import sys
+import time
+from itertools import product
+
+import numpy as np
+
+from see_min.errors import InputError, check_at_least
+from see_min.experiments import reports
+from see_min.experiments.options import LEXICON, parse_ratio
+from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
+from see_min.experiments.sources import coverage_line, find_source, named_benchmarks
+from see_min.files import check_writable
+from see_min.fitting import frequency_weights, relative_error
+from see_min.related import registry
+
+RATIOS = (10, 20, 40, 80)
+MEANS = ("parameters", "bytes", "error", "weighted_error", "cosine", "seconds")
+COMPARED = ("no_knowledge", "shuffled", "random_units")  # what see is set against
+
+
+class Dense:
+    """A matrix (V, D) as what approximates itself."""
+
+    index_bytes = 0
+
+    def __init__(self, matrix):
+        self.matrix, self.shape = matrix, matrix.shape
+        self.parameters = matrix.shape[0] * matrix.shape[1]
+
+    def rows(self, ids):
+        """Rows (N, D)."""
+        return np.asarray(self.matrix[ids])
+
+
+def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None):
+    """What is left of a matrix: sizes, errors, and rank correlations with what people say.
+
+    Parameters
+    ----------
+    matrix : array (V, D)
+    vocabulary : Vocabulary
+    approximation : object with rows(ids), parameters, index_bytes
+    benchmarks : dict of str to list of (word, word, score)
+    sentences : callable(matrix) -> float, optional
+
+    Returns
+    -------
+    dict
+        parameters, bytes; error (relative squared), weighted_error (by sqrt(count + 1)), cosine;
+        scores, rare_scores (pairs with a word of the rarer half of the words), pairs.
+    """
+    rows_of_words, counts = vocabulary.rows_of_words, vocabulary.counts
+    known = sorted(rows_of_words.values(), key=lambda row: (-counts[row], row))
+    rare = set(known[len(known) // 2 :])
+    found = {name: word_similarity(approximation.rows, rows_of_words, pairs, rare)
+             for name, pairs in benchmarks.items()}
+    scores = {name: one["spearman"] for name, one in found.items()}
+    if sentences is not None:
+        scores["STS"] = sentences(approximation.rows(np.arange(len(matrix))))
+    return {
+        "parameters": int(approximation.parameters),
+        "bytes": int(registry.bits(approximation)) // 8,
+        "error": relative_error(matrix, approximation),
+        "weighted_error": relative_error(matrix, approximation, frequency_weights(counts)),
+        "cosine": mean_cosine(matrix, approximation.rows), "scores": scores,
+        "rare_scores": {name: one["rare_spearman"] for name, one in found.items()},
+        "pairs": {name: [one["pairs"], one["rare_pairs"]] for name, one in found.items()},
+    }
+
+
+def reachable(shape, vocabulary, methods, ratios, log=None):
+    """[(ratio, method)] of all, before any work: ratios out of reach are refused.
+
+    With `log` they are left out instead, as long as something is left.
+    """
+    found, refusal = [], None
+    for ratio, method in product(ratios, methods):
+        try:
+            registry.plan_method(shape, vocabulary, method, ratio)
+            found.append((ratio, method))
+        except InputError as error:
+            if log is None:
+                raise
+            refusal = error
+            log(f"{method} at {ratio:g}x is left out: {error}")
+    if refusal and not found:
+        raise refusal
+    return found
+
+
+def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, seeds=(0,),
+                   benchmarks=None, sentences=None, log=print, **options):
+    """All methods at all ratios and seeds: a list of rows, dense first.
+
+    Methods that draw no random numbers run with the first seed alone. With "all" among the methods,
+    ratios that a method cannot reach are left out; else they are refused before any work.
+
+    Parameters
+    ----------
+    matrix : array (V, D)
+    vocabulary : Vocabulary
+    log : callable(line)
+    options : those of `see_min.recipe`
+
+    Returns
+    -------
+    list of dict
+        As `measure_rows`, with method, ratio, seed, seconds.
+    """
+    check_at_least("seeds", min(seeds), 0)
+    names, benchmarks = registry.check_methods(methods), benchmarks or {}
+    lines = reachable(matrix.shape, vocabulary, names, ratios, log if "all" in methods else None)
+    work = [(ratio, method, seed) for ratio, method in lines
+            for seed in (seeds[:1] if method in registry.SEEDLESS else seeds)]
+    rows = [{"method": "dense", "ratio": 1, "seed": seeds[0], "seconds": 0.0}]
+    rows[0] |= measure_rows(matrix, vocabulary, Dense(matrix), benchmarks, sentences)
+    for done, (ratio, method, seed) in enumerate(work, start=1):
+        start = time.perf_counter()
+        approximation = registry.approximate(matrix, vocabulary, method, ratio, seed, **options)
+        seconds = time.perf_counter() - start
+        row = {"method": method, "ratio": ratio, "seed": seed, "seconds": seconds}
+        rows.append(row | measure_rows(matrix, vocabulary, approximation, benchmarks, sentences))
+        log(f"{done}/{len(work)} {method} at {ratio:g}x, seed {seed}: {_scores_line(rows[-1])}")
+    return rows
+
+
+def _scores_line(row):
+    scores = [f"{name} {value:.3f}" for name, value in row["scores"].items() if value is not None]
+    error = f"weighted error {row['weighted_error']:.3f}"
+    return ", ".join([error, *scores, f"{row['seconds']:.0f} s"])
+
+
+def mean_rows(rows):
+    """{(method, ratio): row}, every number the mean over seeds; a score one seed lacks is None."""
+    lines = {}
+    for row in rows:
+        lines.setdefault((row["method"], row["ratio"]), []).append(row)
+    return {key: _mean(group) for key, group in lines.items()}
+
+
+def _mean(group):
+    out = dict(group[0]) | {key: float(np.mean([row[key] for row in group])) for key in MEANS}
+    for key in ("scores", "rare_scores"):
+        columns = {name: [row[key][name] for row in group] for name in group[0][key]}
+        out[key] = {name: None if None in values else float(np.mean(values))
+                    for name, values in columns.items()}
+    return out
+
+
+def knowledge_gains(rows):
+    """score(see) - score(control) at the same ratio and seed.
+
+    Returns
+    -------
+    {(ratio, control): {name of the score: array (seeds,)}}; "rare NAME" for pairs with a rare word
+    """
+    found, out = {(row["method"], row["ratio"], row["seed"]): row for row in rows}, {}
+    for (control, ratio, seed), row in found.items():
+        see = found.get(("see", ratio, seed))
+        if control not in COMPARED or see is None:
+            continue
+        for prefix, key in (("", "scores"), ("rare ", "rare_scores")):
+            for name, value in row[key].items():
+                if None not in (value, see[key][name]):
+                    own = out.setdefault((ratio, control), {})
+                    own.setdefault(prefix + name, []).append(see[key][name] - value)
+    return {key: {name: np.array(values) for name, values in own.items()}
+            for key, own in out.items()}
+
+
+def table(report):
+    """The comparison as Markdown: sizes, errors, scores; how much the lexicon contributes."""
+    lines = mean_rows(report["rows"])
+    dense = lines["dense", 1]
+    seeds = len({row["seed"] for row in report["rows"]})
+    scores = [*dense["scores"], *(f"{name} (rare)" for name in dense["rare_scores"])]
+    head = ["method, ratio", "parameters", "bytes", "error", "weighted", "cosine", *scores]
+    rows = []
+    for row in lines.values():
+        sizes = [reports.format_share(dense[key], row[key]) for key in ("parameters", "bytes")]
+        errors = [f"{row[key]:.3f}" for key in ("error", "weighted_error", "cosine")]
+        values = [*row["scores"].values(), *row["rare_scores"].values()]
+        values = ["–" if value is None else f"{value:.3f}" for value in values]
+        rows.append([reports.line_name(row), *sizes, *errors, *values, f"{row['seconds']:.1f}"])
+    head.append("seconds")
+    pairs = [f"{name} {used:,} ({few:,} rare)" for name, (used, few) in dense["pairs"].items()]
+    note = (f"Scores are Spearman's correlations, means of {seeds} seed{'s' * (seeds > 1)}. Sizes "
+            "are shares of the dense ones, bytes with indices. Errors are squared and relative.")
+    text = [f"Command: `{report['task']['command']}`", note, reports.markdown_table(head, rows),
+            f"Pairs whose two words are in the vocabulary: {', '.join(pairs) or 'none'}."]
+    text += [*_gain_table(report["rows"]), reports.environment_lines(report)]
+    return "\n\n".join(text) + "\n"
+
+
+def _gain_table(rows):
+    gains = knowledge_gains(rows)
+    if not gains:
+        return []
+    names, lines = list(dict.fromkeys(name for own in gains.values() for name in own)), []
+    for ratio, control in sorted(gains, key=lambda key: (key[0], COMPARED.index(key[1]))):
+        own = gains[ratio, control]
+        lines.append([f"{ratio:g}, {control}", *(_gain(own.get(name)) for name in names)])
+    return ["What the lexicon contributes, score(see) - score(control):",
+            reports.markdown_table(["ratio, control", *names], lines)]
+
+
+def _gain(values):
+    if values is None:
+        return "–"
+    spread = f" ({values.min():+.3f} to {values.max():+.3f})" if len(values) > 1 else ""
+    return f"{values.mean():+.3f}{spread}"
+
+
+def _word_mean(key):
+    """A function of a row: the mean of its word benchmarks, None if it has none."""
+
+    def value(row):
+        scores = [score for name, score in row[key].items() if name != "STS"]
+        return float(np.mean(scores)) if scores and None not in scores else None
+
+    return value
+
+
+def figure(report, path):
+    """Draw scores against parameters and bytes, means over seeds with the lowest and highest."""
+    rows = report["rows"]
+    values = {"Sentences (STS)": lambda row: row["scores"].get("STS"),
+              "Words": _word_mean("scores"), "Rare words": _word_mean("rare_scores")}
+    values = {title: value for title, value in values.items() if value(rows[0]) is not None}
+    values = values or {"Cosine with the dense rows": lambda row: row["cosine"]}
+    height = 3.8 * len(values) + 1.2
+    fig = reports.new_figure(11, height, "Quality against size, without finetuning")
+    grid = fig.subplots(len(values), 2, squeeze=False, sharey="row")
+    for axes, (title, value) in zip(grid, values.items()):
+        axes[0].set_ylabel(f"{title} (higher is better)")
+        for axis, size in zip(axes, ("parameters", "bytes")):
+            points, unit = _points(rows, value, size)
+            dense = [(value(rows[0]), "dense", "--")]
+            reports.size_panel(axis, points, dense, title, f"{size} ({unit})")
+    reports.compact_legend(fig, grid.flat, 8)
+    return reports.save_figure(fig, path)
+
+
+def _points(rows, value, size):
+    """({method: [(size, mean, lowest, highest)]}, unit)."""
+    scale, unit = (1e6, "millions") if rows[0][size] >= 1e6 else (1e3, "thousands")
+    groups, points = {}, {}
+    for row in rows[1:]:
+        if value(row) is not None:
+            own = groups.setdefault((row["method"], row["ratio"]), [])
+            own.append((row[size] / scale, value(row)))
+    for (method, _), own in groups.items():
+        sizes, scores = np.array(own).T  # (seeds,), (seeds,)
+        point = sizes.mean(), scores.mean(), scores.min(), scores.max()
+        points.setdefault(method, []).append(point)
+    return points, unit
+
+
+def add_arguments(parser):
+    """The flags of `compare`."""
+    parser.add_argument("--model", metavar="FOLDER",
+                        help="a Hugging Face model, or all-MiniLM-L6-v2")
+    parser.add_argument("--matrix", metavar="FILE", help=".npy, .npz, .safetensors or a toy .pt")
+    parser.add_argument("--vocabulary", metavar="FILE",
+                        help="vocab.txt, vocab.json or tokenizer.json (default: beside the matrix)")
+    parser.add_argument("--text", metavar="FILE",
+                        help="a text to count in, or lines token TAB count in a .tsv")
+    parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
+    parser.add_argument("--similarity", nargs="+", default=(), metavar="FILE",
+                        help="lines word TAB word TAB score")
+    parser.add_argument("--sts", metavar="FILE",
+                        help="sentence,sentence,score as CSV; needs --model")
+    parser.add_argument("--methods", nargs="+", metavar="NAME",
+                        help=f"default: {' '.join(registry.METHODS)}; or all")
+    parser.add_argument("--ratios", type=parse_ratio, nargs="+", metavar="R",
+                        help="default: 10 20 40 80")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0,), metavar="N",
+                        help="default: 0")
+    parser.add_argument("--layers", action="store_true",
+                        help="compare methods for the blocks of a small GPT and BERT instead")
+    parser.add_argument("--quick", action="store_true",
+                        help="fewer sweeps; with --layers small models")
+    parser.add_argument("--out", default="out", metavar="FOLDER", help="default: out")
+
+
+def run(arguments, command):
+    """Compare, and write compare.json, .md and .png."""
+    if arguments.layers:
+        from see_min.experiments import layers
+
+        return layers.run(arguments, command)
+    from see_min.words.formats import load_lexicon
+
+    given = arguments.methods or registry.METHODS
+    registry.check_methods(given)
+    check_writable(arguments.out)
+    benchmarks = named_benchmarks(arguments.similarity)
+    pairs = None if arguments.sts is None else read_sentence_pairs(arguments.sts)
+    if pairs is not None and arguments.model is None:
+        raise InputError("sts: expected --model, whose embedding the matrix can replace, got none")
+    source = find_source(arguments.matrix, arguments.vocabulary, arguments.model)
+    lexicon = load_lexicon(arguments.lexicon)
+    vocabulary = source.vocabulary(lexicon, arguments.text)
+    V, D = source.matrix.shape
+    _log(f"{source.name}: {V:,} rows of {D}; {coverage_line(lexicon, vocabulary)}")
+    sentences = None if pairs is None else lambda rows: source.sts(pairs, rows)
+    rows = run_comparison(
+        source.matrix, vocabulary, given, tuple(dict.fromkeys(arguments.ratios or RATIOS)),
+        tuple(dict.fromkeys(arguments.seeds)), benchmarks, sentences, _log,
+        sweeps=2 if arguments.quick else 10)
+    task = {"command": command, "source": source.name, "rows": V, "dimension": D,
+            "lexicon": arguments.lexicon}
+    report = {"task": task, "environment": reports.environment(), "rows": rows}
+    paths = reports.write_files(report, arguments.out, "compare", table, figure)
+    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+
+
+def _log(line):
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,489 @@
+"""`explain`: a word as SEE sees it: its senses, units and shares, entanglement, nearest words.
+
+A saved encoding is read and nothing is fitted. Without one, the lexicon tells what it knows.
+"""
+
+import sys
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from see_min.encoding import SememeEncoding
+from see_min.entangle import entangled_rows, entanglement_entropy, schmidt_spectrum
+from see_min.errors import InputError, check_shape, require
+from see_min.experiments import reports, sources
+from see_min.experiments.options import LEXICON
+from see_min.experiments.similarity import cosines, row_of
+from see_min.units import Unit
+from see_min.words.formats import load_lexicon
+from see_min.words.kdml import draw, parse_definition
+from see_min.words.morphemes import segment
+from see_min.words.tokens import normalise
+
+WIDTH = 100  # columns
+BLOCKS = " ▏▎▍▌▋▊▉█"  # eighths
+COLOURS = {"word": reports.BLACK, "sememe": reports.BLUE, "stem": reports.RED,
+           "affix": reports.ORANGE, "product": reports.GREEN}  # others are grey
+MAX_TERMS, MAX_UNITS = 6, 10  # of a figure
+ENDINGS = (".npz", ".pt")
+
+
+def known(word, lexicon, morphemes):
+    """What a lexicon and a segmentation say of a word."""
+    senses = [asdict(sense) | {"sememes": list(sense.sememes), "roles": list(sense.roles),
+                               "tree": _tree(sense.definition)}
+              for sense in lexicon.meanings(word)]
+    entry = lexicon.find(word)
+    return {"word": word, "entry": entry, "senses": senses, "morphemes": list(morphemes)}
+
+
+def _tree(definition):
+    try:
+        return draw(parse_definition(definition)) if definition else ""
+    except InputError:  # the sememes of such a sense are known all the same
+        return ""
+
+
+def load_encoding(path):
+    """The encoding, with its words, in a saved .npz, a toy checkpoint or a compressed folder.
+
+    What holds nothing that is compressed is refused.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        encoding = SememeEncoding.load(path)
+        if encoding.words is None:
+            raise InputError(f"{path}: expected an encoding with its words, got none")
+        return encoding
+    require("torch")
+    from see_min.bridge.layers import SememeEmbedding
+
+    if path.is_dir():
+        source = sources.open_model(path)
+        module, words = source.model.get_input_embeddings(), source.words
+    else:
+        from see_min.experiments.checkpoint import load_checkpoint
+
+        model, words = load_checkpoint(path, "cpu")
+        *_, name = model.embeddings  # of a translator that of the target
+        module = model.get_submodule(name)
+        words = words if len(model.embeddings) == 1 else words[-1]
+    if not isinstance(module, SememeEmbedding):
+        raise InputError(f"{path}: expected a compressed embedding, got {type(module).__name__}")
+    encoding = module.to_encoding()
+    encoding.words = list(words)
+    return encoding
+
+
+def load_dense(path, shape):
+    """The dense matrix (V, D) that an encoding stands for: a matrix file, checkpoint or folder."""
+    path = Path(path)
+    if path.suffix == ".pt":
+        matrix = sources.checkpoint_source(path).matrix
+    elif (path / "config.json").is_file() or not path.exists():
+        matrix = sources.model_source(path).matrix
+    else:
+        matrix = sources.load_matrix(path)
+    return check_shape("dense", matrix, *shape)
+
+
+def rows_of_words(words):
+    """Word -> row, for tokens that can be whole words; the first of those that spell the same.
+
+    Examples
+    --------
+    >>> rows_of_words(["play", "##ing", "play"])
+    {'play': 0}
+    """
+    spelled = [token.word for token in normalise(words)]
+    return {word: row for row, word in reversed(list(enumerate(spelled))) if word}
+
+
+def built(encoding, word, dense=None, nearest=10, rows=None):
+    """How an encoding puts a word together.
+
+    With x = sum_u b_u + p, the row before the projection, and p the sum of its products: a part has
+    the share <part, x> / <x, x>, and the shares of all parts sum to 1.
+
+    Parameters
+    ----------
+    encoding : SememeEncoding, with its words
+    word : str
+    dense : array (V, D), optional
+    nearest : int
+        How many words to list.
+    rows : array (V, D), optional
+        All rows of the encoding, if they are at hand.
+
+    Returns
+    -------
+    dict or None
+        None if no row is the word. token, row, shape, order, rank, parameters, ratio; slots (names
+        per slot, one or one per term); bag (kind, name, norm, cosine with x, share); private
+        (whether one of these belongs to this word alone); product (norm, cosine, share); schmidt
+        (spectrum, entropy, maximum across slot 1 and the rest; None for order 1); nearest (lists of
+        [word, cosine]); dense (error, explained, reach, cosine, nearest, same; or None); arrays.
+    """
+    numbers = rows_of_words(encoding.words)
+    row = row_of(numbers, word)
+    if row is None:
+        return None
+    rows = encoding.rows(np.arange(len(encoding))) if rows is None else rows  # (V, D)
+    V, D = encoding.shape
+    arrays = _arrays(encoding, row)
+    bag, product = _parts(encoding, row, arrays)
+    after = nearest_words(rows, numbers, row, nearest)
+    return {
+        "token": encoding.words[row], "row": int(row), "shape": [V, D], "order": encoding.order,
+        "rank": encoding.rank, "parameters": int(encoding.parameters),
+        "ratio": float(V * D / encoding.parameters), "slots": slot_units(encoding, row), "bag": bag,
+        "private": any(part["kind"] == "word" for part in bag), "product": product,
+        "schmidt": _schmidt(encoding, arrays["product"]), "nearest": after,
+        "dense": dense_facts(dense, encoding, numbers, row, after), "arrays": arrays,
+    }
+
+
+def slot_units(encoding, row):
+    """Units of a word as text: a list per slot, of one name, or of r where the terms differ."""
+    index = encoding.units_of(np.array([row]))[0]  # (k, n)
+    slots = []
+    for j, column in enumerate(index.T):
+        names = [str(encoding.slot_names[j][unit]) if encoding.slot_names else f"unit:{unit}"
+                 for unit in column]
+        slots.append(names if len(set(names)) > 1 else names[:1])
+    return slots
+
+
+def _arrays(encoding, row):
+    """Leaves (r, q_j), vectors (m, d'), product and inner (d',), row (D,)."""
+    ids = np.array([row])
+    leaves = encoding.leaves(ids)  # n arrays (1, r, q_j)
+    vectors = np.zeros((0, encoding.inner_dim))
+    if encoding.bag is not None:
+        vectors = encoding.bag_vectors[_bag_units(encoding, row)]  # (m, d')
+    return {"leaves": [leaf[0] for leaf in leaves], "vectors": vectors,
+            "product": entangled_rows(leaves)[0], "inner": encoding.inner_rows(ids)[0],
+            "row": encoding.rows(ids)[0]}
+
+
+def _bag_units(encoding, row):
+    start, end = encoding.bag.indptr[row : row + 2]
+    return encoding.bag.indices[start:end]  # (m,)
+
+
+def _parts(encoding, row, arrays):
+    """(bag, product): the size of every part of x and its share of x."""
+    x, parts = arrays["inner"], np.vstack([arrays["vectors"], arrays["product"]])  # (m + 1, d')
+    angles = cosines(parts, np.broadcast_to(x, parts.shape))  # (m + 1,)
+    shares, norms = parts @ x / ((x @ x) or 1), np.linalg.norm(parts, axis=1)  # (m + 1,) each
+    facts = [dict(zip(("norm", "cosine", "share"), map(float, values)))
+             for values in zip(norms, angles, shares)]
+    numbers = [] if encoding.bag is None else _bag_units(encoding, row)
+    names = [encoding.bag_names[unit] if encoding.bag_names else Unit("unit", str(unit))
+             for unit in numbers]
+    bag = [{"kind": unit.kind, "name": unit.name} | part for unit, part in zip(names, facts)]
+    return bag, facts[-1]
+
+
+def _schmidt(encoding, product):
+    if encoding.order == 1:
+        return None  # nothing to split
+    left = encoding.sizes[0]
+    spectrum = schmidt_spectrum(product, encoding.sizes, 1)  # (min(q_1, q_2 .. q_n),)
+    bound = min(encoding.rank, left, encoding.inner_dim // left)
+    return {"spectrum": spectrum.tolist(), "entropy": float(entanglement_entropy(spectrum)),
+            "maximum": float(np.log(bound))}
+
+
+def dense_facts(dense, encoding, numbers, row, after):
+    """Error, explained share, reach (what the projection allows), cosine, nearest words before."""
+    if dense is None:
+        return None
+    target, own = np.asarray(dense[row], dtype=float), encoding.rows([row])[0]  # (D,), (D,)
+    size = (target @ target) or 1.0
+    error, reach = float(((target - own) ** 2).sum() / size), 1.0
+    if encoding.projection is not None:
+        basis = np.linalg.qr(encoding.projection.T)[0]  # (D, d'); finetuning moves the projection
+        reach = float(((target @ basis) ** 2).sum() / size)
+    before = nearest_words(dense, numbers, row, len(after))
+    same = len({word for word, _ in before} & {word for word, _ in after})
+    return {"error": error, "explained": 1 - error, "reach": reach, "row": target.tolist(),
+            "cosine": float(cosines([target], [own])[0]), "nearest": before, "same": same}
+
+
+def nearest_words(rows, numbers, row, count):
+    """The words of the largest cosine with a row, without the row itself: a list of [word, cosine].
+
+    Examples
+    --------
+    >>> nearest_words(np.array([[1., 0.], [2., 0.], [0., 1.]]), {"a": 0, "b": 1, "c": 2}, 0, 2)
+    [['b', 1.0], ['c', 0.0]]
+    """
+    words = [word for word in numbers if numbers[word] != row]
+    others = np.asarray(rows[np.array([numbers[word] for word in words], dtype=int)])  # (N, D)
+    angles = cosines(others, np.broadcast_to(rows[row], others.shape))  # (N,)
+    order = np.argsort(-angles, kind="stable")[:count]
+    return [[words[i], float(angles[i])] for i in order]
+
+
+def explain_words(words, lexicon, encoding=None, dense=None):
+    """A list of dicts: `known` of every word and, under the key built, `built` or None."""
+    pieces = segment([*words, *lexicon.entries])[: len(words)]
+    rows = None if encoding is None else encoding.rows(np.arange(len(encoding)))  # (V, D), once
+    return [known(word, lexicon, parts)
+            | {"built": None if encoding is None else built(encoding, word, dense, rows=rows)}
+            for word, parts in zip(words, pieces)]
+
+
+def as_json(explanations):
+    """Explanations as JSON text, without the arrays."""
+    bare = []
+    for one in explanations:
+        parts = one["built"] and {k: v for k, v in one["built"].items() if k != "arrays"}
+        bare.append(one | {"built": parts})
+    return reports.as_json(bare)
+
+
+def bar(share, width=20):
+    """A bar of block characters, to an eighth of a character; nothing below 0.
+
+    Examples
+    --------
+    >>> bar(0.5, 4), bar(0.03, 4)
+    ('██', '▏')
+    """
+    eighths = round(8 * width * min(max(share, 0), 1))
+    return "█" * (eighths // 8) + BLOCKS[eighths % 8].strip()
+
+
+def as_text(explanations, encoded=False):
+    """Explanations for a terminal of 100 columns.
+
+    Examples
+    --------
+    >>> from see_min.words.lexicon import Lexicon
+    >>> found = known("adding", Lexicon.of({"add": [("act", "more")]}), ("add", "ing"))
+    >>> print(as_text([found | {"built": None}]), end="")
+    adding
+    ======
+    known as add, 1 sense
+      1  act > more
+    morphemes: add + ing
+    """
+    texts = []
+    for one in explanations:
+        lines = _known_lines(one)
+        if one["built"]:
+            lines += _built_lines(one["built"])
+        elif encoded:
+            lines += [f"{one['word']} is no whole word of the vocabulary"]
+        texts.append("\n".join(lines) + "\n")
+    return "\n".join(texts)
+
+
+def _known_lines(one):
+    senses, entry = one["senses"], one["entry"]
+    known_as = f"known as {entry}, " if entry not in (None, one["word"]) else ""
+    count = f"{known_as}{len(senses)} sense{'s' * (len(senses) != 1)}"
+    lines = [one["word"], "=" * len(one["word"]), count if senses else "no sense is known"]
+    for number, sense in enumerate(senses, start=1):
+        head = "  ".join(part for part in (f"  {number}", sense["pos"], sense["number"]) if part)
+        if sense["tree"]:
+            lines += [head, textwrap.indent(sense["tree"], " " * 5)]
+        else:
+            lines += _wrap(f"{head}  {' > '.join(sense['sememes'])}", 5)
+    return [*lines, f"morphemes: {' + '.join(one['morphemes']) or 'none'}"]
+
+
+def _wrap(line, indent):
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False,
+                         break_on_hyphens=False)
+
+
+def _built_lines(built):
+    V, D = built["shape"]
+    lines = ["", f"token {built['token']}, row {built['row']:,} of {V:,}",
+             f"{built['parameters']:,} of {V * D:,} parameters, ratio {built['ratio']:.1f}"]
+    lines += ["", *_unit_lines(built)]
+    schmidt, dense = built["schmidt"], built["dense"]
+    if schmidt:
+        lines += ["", "Schmidt spectrum of the product, slot 1 against the rest"]
+        lines += [f"  {value:.3f}  {bar(value, 40)}".rstrip() for value in schmidt["spectrum"]
+                  if value >= 5e-4]
+        lines += [f"entropy {schmidt['entropy']:.2f} nats of at most {schmidt['maximum']:.2f}"]
+    after = [f"{cosine:6.3f}  {word}" for word, cosine in built["nearest"]]
+    if not dense:
+        return [*lines, "", "nearest words", *(f"  {word}" for word in after)]
+    lines += ["", f"explained {dense['explained']:.0%} of the squared norm (the projection allows "
+              f"{dense['reach']:.0%}), cosine {dense['cosine']:.3f} with the dense row"]
+    before = [f"{cosine:6.3f}  {word}" for word, cosine in dense["nearest"]]
+    wide = max([24, *map(len, before)])
+    lines += ["", f"nearest words, {dense['same']} of {len(after)} the same"]
+    lines += [f"  {'before':{wide}}  | after"]
+    return lines + [f"  {left:{wide}}  |{right}" for left, right in zip(before, after)]
+
+
+def _unit_lines(built):
+    """One line per part: kind, name, norm, cosine, share; then what stands in the slots."""
+    product = {"kind": "product", "name": f"order {built['order']}, rank {built['rank']}"}
+    parts = [*built["bag"], product | built["product"]]
+    wide = max(len(part["name"]) for part in parts)
+    lines = [f"  {'unit':9}  {'':{wide}}   norm  cosine   share"]
+    for part in parts:
+        share = f"{round(100 * part['share']):4} %  {bar(part['share'])}"
+        lines.append(f"  {part['kind']:9}  {part['name']:{wide}}  {part['norm']:5.2f}  "
+                     f"{part['cosine']:6.2f}  {share}".rstrip())
+    for j, names in enumerate(built["slots"], start=1):
+        per_term = ", per term" * (len(names) > 1)
+        lines += _wrap(f"  slot {j}{per_term}: {', '.join(names)}", 10)
+    note = "  The word has a private vector, which takes what its product leaves."
+    return lines + [note] * built["private"]
+
+
+def plot(explanation, path):
+    """Draw how a word is built: its units, the leaves of its terms, its row, nearest words."""
+    built = explanation["built"]
+    if built is None:
+        word = explanation["word"]
+        raise InputError(f"plot: expected a word of the vocabulary, got {word!r}")
+    V, D = built["shape"]
+    title = f"{_safe(explanation['word'])}: {V:,} × {D} embedding at 1/{built['ratio']:.1f}"
+    fig = reports.new_figure(12, 7.2, title)
+    grid = fig.subplots(2, 3, width_ratios=(1, 1.1, 1.1))
+    _draw_units(grid[0, 0], built)
+    _draw_leaves(grid[0, 1], built)
+    _draw_rows(grid[0, 2], built)
+    _draw_spectrum(grid[1, 0], built["schmidt"])
+    before, after = built["dense"]["nearest"] if built["dense"] else [], built["nearest"]
+    _draw_nearest(grid[1, 1], before, after, "Nearest words before")
+    _draw_nearest(grid[1, 2], after, before, "Nearest words after")
+    return reports.save_figure(fig, path)
+
+
+def _safe(name):
+    name = name if len(name) <= 24 else f"{name[:23]}…"
+    return name.replace("$", r"\$")  # two dollars would be read as a formula
+
+
+def _draw_units(axis, built):
+    """Bars: the norm of every vector in the bag and of the product, with its share."""
+    bag = sorted(built["bag"], key=lambda part: -part["norm"])[:MAX_UNITS]
+    parts = [*bag, {"kind": "product", "name": "product"} | built["product"]]
+    for y, part in enumerate(parts):
+        colour = COLOURS.get(part["kind"], reports.GREY)
+        axis.barh(y, part["norm"], 0.6, color=colour, hatch="////" * (part["kind"] == "product"),
+                  edgecolor="white")
+        axis.text(part["norm"], y, f"  {round(100 * part['share'])} %", va="center", fontsize=8)
+    names = [f"{part['kind']} {_safe(part['name'])}" for part in bag] + ["product"]
+    axis.set_yticks(range(len(parts)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.margins(x=0.2)
+    axis.set_xlabel("norm of the vector, share of the row", fontsize=8)
+    axis.set_title("Units, added up", loc="left", fontsize=11)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_leaves(axis, built):
+    """The strongest terms: the leaves of each side by side, a row per term."""
+    leaves = built["arrays"]["leaves"]  # n arrays (r, q_j)
+    strength = np.prod([np.linalg.norm(leaf, axis=1) for leaf in leaves], axis=0)  # (r,)
+    top = np.argsort(-strength, kind="stable")[:MAX_TERMS]
+    scaled = [leaf[top] / (np.abs(leaf[top]).max() or 1) for leaf in leaves]  # a factor may move
+    gap = np.full((len(top), 1), np.nan)
+    strips = [part for leaf in scaled for part in (leaf, gap)][:-1]
+    _strips(axis, np.hstack(strips), 1)  # (terms, sum q + n - 1)
+    axis.set_ylabel(f"{len(top)} strongest of {built['rank']} terms", fontsize=8)
+    axis.set_xlabel(" ⊗ ".join(f"leaf {j + 1}" for j in range(len(leaves))), fontsize=8)
+    axis.set_title("Product of leaves, summed over terms", loc="left", fontsize=11)
+
+
+def _strips(axis, values, bound):
+    look = {"aspect": "auto", "cmap": reports.SIGNED, "interpolation": "nearest"}
+    axis.imshow(values, vmin=-bound, vmax=bound, **look)
+    axis.set(xticks=[], yticks=[])
+
+
+def _draw_rows(axis, built):
+    """The row, and the dense row if there is one; dark is negative, bright positive."""
+    named = {"row": built["arrays"]["row"]}
+    title = "The row"
+    if built["dense"]:
+        named["dense row"] = np.array(built["dense"]["row"])
+        title += f", cosine {built['dense']['cosine']:.3f} with the dense one"
+    values = np.stack(list(named.values()))  # (1 or 2, D)
+    bound = np.quantile(np.abs(values), 0.98) or 1  # a few large values do not wash out the rest
+    _strips(axis, values, bound)
+    axis.set_yticks(range(len(named)), list(named), fontsize=8)
+    axis.set_xlabel("dark: negative, bright: positive", fontsize=8)
+    axis.set_title(title, loc="left", fontsize=11)
+
+
+def _draw_spectrum(axis, schmidt):
+    if schmidt is None:
+        axis.set_axis_off()
+        return
+    values = schmidt["spectrum"][:16]
+    axis.bar(range(1, len(values) + 1), values, 0.7, color=reports.GREEN)
+    axis.set_xticks(range(1, len(values) + 1))
+    axis.set_xlabel("Schmidt weights, slot 1 against the rest", fontsize=8)
+    entropy = f"{schmidt['entropy']:.2f} nats of at most {schmidt['maximum']:.2f}"
+    axis.set_title(f"Entanglement: {entropy}", loc="left", fontsize=11)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_nearest(axis, pairs, others, title):
+    """A ranked list; words that stand in the other list too are drawn stronger."""
+    axis.set_axis_off()
+    if not pairs:
+        return
+    both = {word for word, _ in others}
+    for y, (word, cosine) in enumerate(pairs):
+        colour = reports.BLUE if word in both else reports.GREY
+        axis.barh(y, max(cosine, 0), 0.75, color=colour, alpha=0.3)
+        axis.text(0.02, y, f"{_safe(word)}  {cosine:.2f}", va="center", fontsize=9)
+    axis.set(xlim=(0, 1), ylim=(len(pairs) - 0.4, -0.6))
+    axis.set_title(f"{title}" + ", blue: in both" * bool(both), loc="left", fontsize=11)
+
+
+def add_arguments(parser):
+    """The flags of `explain`."""
+    parser.add_argument("words", nargs="+", metavar="[FILE] WORD",
+                        help="an encoding (.npz), a checkpoint (.pt) or a compressed folder, and "
+                             "words; without a file, what the lexicon knows")
+    parser.add_argument("--dense", metavar="FILE",
+                        help="the matrix, checkpoint or folder as it was")
+    parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plot", metavar="FILE", help="draw the first word: .png, .svg or .pdf")
+
+
+def run(arguments, command):
+    """Print what words are made of, and draw the first."""
+    path, words = _split(arguments.words)
+    for name in ("dense", "plot"):
+        if getattr(arguments, name) and path is None:
+            raise InputError(f"{name}: expected FILE before the words with it, got none")
+    if arguments.plot:
+        reports.check_plot(arguments.plot)
+    lexicon = load_lexicon(arguments.lexicon)
+    encoding = None if path is None else load_encoding(path)
+    dense = None if arguments.dense is None else load_dense(arguments.dense, encoding.shape)
+    found = explain_words(words, lexicon, encoding, dense)
+    print(as_json(found) if arguments.json else as_text(found, encoding is not None), end="")
+    if arguments.plot:
+        print(f"written: {plot(found[0], arguments.plot)}", file=sys.stderr)
+
+
+def _split(arguments):
+    """(path or None, words): the first argument is a path if it is, or looks like, an encoding."""
+    first, *rest = arguments
+    named = first.endswith(ENDINGS) or "/" in first
+    if not named and not (Path(first) / "config.json").is_file():
+        return None, list(dict.fromkeys(arguments))
+    if not Path(first).exists():
+        raise InputError(f"{first}: expected an encoding or a folder, got no such file")
+    if not rest:
+        raise InputError(f"words: expected at least 1 after {first}, got none")
+    return first, list(dict.fromkeys(rest))

@@ -1,0 +1,248 @@
+"""`compress FOLDER`: the embedding of a Hugging Face model is compressed, finetuned, and saved.
+
+The model is its own teacher. Every 20th line (of a translation: pair) of the text is held out; a
+compressed folder says in evaluation.json how it was measured, so that `evaluate` can repeat it.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from see_min.bridge.hf import save_compressed
+from see_min.errors import InputError, check_at_least
+from see_min.experiments.engine import Settings, Subject, run_experiment
+from see_min.experiments.hf_models import load_pretrained
+from see_min.experiments.measure import masked_accuracy, need_sacrebleu, perplexity, sts
+from see_min.experiments.options import add_run_arguments, given_settings
+from see_min.experiments.similarity import read_sentence_pairs
+from see_min.experiments.train import finish, log
+from see_min.files import read_lines, write_atomic
+from see_min.toy import data
+from see_min.words.formats import load_lexicon
+from see_min.words.vocabulary import build_vocabulary
+
+HELD_OUT = 20
+FEWEST = 4  # ids of a sentence, special ones included
+RECORD = "evaluation.json"  # in a compressed folder
+MASKED_STEPS = 20  # batches of the measure of mlm
+FLAGS = {"corpus": "FILE, plain text", "sts": "FILE.csv, sentence,sentence,score",
+         "parallel": "SOURCE TARGET, sentences and their translations"}
+QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 2}
+
+
+@dataclass(frozen=True)
+class FolderSettings(Settings):
+    """What to do with a model in a folder."""
+
+    model: str = ""
+    task: str = "encoder"
+    sts: str | None = None
+    methods: tuple = ("see", "weighted-svd")
+    batch_size: int = 32
+    stage1_steps: int = 50
+    stage2_steps: int = 300
+    stage1_lr: float = 5e-4
+    lr: float = 5e-5
+    embedding_lr_scale: float = 10.0
+
+    def need(self, *names):
+        """Refuse settings without the files that the task needs."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise InputError(f"{name}: expected --{name} {FLAGS[name]}, got none")
+
+
+class FolderSubject(Subject):
+    """A model in a folder; a subclass is a task."""
+
+    extra_training = False
+    training, measuring = ("corpus",), ("corpus",)  # files that compress needs, and evaluate
+
+    def load(self):
+        """The model as its task sees it."""
+        s = self.settings
+        self.model = load_pretrained(s.model, s.task, s.block_size, self.device)
+        self.task = self.model.task
+        return self.model
+
+    def read(self, out):
+        self.settings.need(*self.training)
+        model = self.load()
+        weight = model.model.get_input_embeddings().weight.detach().float().cpu().numpy()  # (V, D)
+        self.dimension = weight.shape[1]
+        ids = self.read_text(held_out=True)
+        counts = np.bincount(np.concatenate([*ids, []]).astype(int), minlength=model.rows)  # (V,)
+        lexicon = load_lexicon(self.settings.lexicon)
+        if lexicon.note:
+            self.log(lexicon.note)
+        words = build_vocabulary(model.names, lexicon, counts, seed=self.settings.seed, smooth=True)
+        self.vocabularies = {self.task.embeddings[0]: words}
+        self.data = repr((self.train, self.valid)).encode() + weight.tobytes()
+        shape = f"{model.rows:,} x {self.dimension}"
+        self.log(f"{self.settings.model}: {shape}; {counts.sum():,} tokens of text")
+
+    def read_text(self, held_out):
+        """Set `train` and `valid`, the whole text if nothing is held out; the ids of all."""
+        raise NotImplementedError
+
+    def lines(self):
+        """The lines of the corpus that are not empty."""
+        path = self.settings.corpus
+        lines = [line.strip() for line in read_lines(path) if line.strip()]
+        if not lines:
+            raise InputError(f"{path}: expected text, got none")
+        return lines
+
+    def teacher(self, path, resumed):
+        return self.model, 0.0
+
+    def save(self, model, out, name, row):
+        save_compressed(model.model, model.tokenizer, out / name)
+        record = {"task": self.settings.task, "block_size": self.settings.block_size,
+                  "metric": self.metric, "value": row["value"], "text": text_hash(self.settings)}
+        write_atomic(out / name / RECORD, json.dumps(record, indent=1))
+
+
+class LanguageFolder(FolderSubject):
+    """Next words: perplexity of windows of a text."""
+
+    def read_text(self, held_out):
+        ids = self.model.encode(self.lines())
+        train, valid = _split(ids) if held_out else (ids, ids)
+        self.train, self.valid = self._window(train), self._window(valid)
+        return ids
+
+    def _window(self, lines):
+        """Ids of lines one after the other; they must fill a window and one more."""
+        ids, block_size = [number for line in lines for number in line], self.settings.block_size
+        if len(ids) <= block_size:
+            rule = f"expected more than {block_size} tokens, a window, in each part"
+            raise InputError(f"{self.settings.corpus}: {rule}, got {len(ids)}")
+        return ids
+
+    def batches(self, steps, seed):
+        s = self.settings
+        return data.language_batches(np.array(self.train), s.block_size, s.batch_size, steps, seed)
+
+    def score(self, model):
+        ids, block_size = np.array(self.valid), self.settings.block_size
+        return perplexity(model, ids, block_size=block_size, rare_from=model.rows)[0], None
+
+
+class MaskedFolder(LanguageFolder):
+    """Masked words: the share that is found."""
+
+    metric = "masked accuracy"
+
+    def batches(self, steps, seed):
+        return self._masked(self.train, self.settings.batch_size, steps, seed)
+
+    def _masked(self, ids, batch_size, steps, seed):
+        tokenizer = self.model.tokenizer
+        return data.masked_batches(np.array(ids), self.settings.block_size, batch_size, steps, seed,
+                              tokenizer.mask_token_id, self.model.rows, tokenizer.all_special_ids)
+
+    def score(self, model):
+        return masked_accuracy(model, self._masked(self.valid, 32, MASKED_STEPS, 0)), None
+
+
+class EncoderFolder(FolderSubject):
+    """Sentences: rank correlation of cosines with how similar people find pairs (STS)."""
+
+    metric, training, measuring = "STS", ("corpus", "sts"), ("sts",)
+
+    def read_text(self, held_out):
+        self.valid = read_sentence_pairs(self.settings.sts)
+        if not held_out:
+            return []
+        parts = [part for line in self.lines() for part in re.split(r"(?<=[.;!?])\s+", line)]
+        ids = self.model.encode(parts, special=True)
+        self.train = [one for one in ids if len(one) >= FEWEST]
+        return ids
+
+    def batches(self, steps, seed):
+        chances = data.swap_chances(next(iter(self.vocabularies.values())))
+        special, size = self.model.tokenizer.all_special_ids, self.settings.batch_size
+        return data.span_batches(self.train, size, steps, seed, chances, special)
+
+    def score(self, model):
+        return sts(model.vectors, self.valid), None
+
+
+class TranslationFolder(FolderSubject):
+    """An encoder with a decoder: BLEU of greedy translations."""
+
+    metric, training, measuring = "BLEU", ("parallel",), ("parallel",)
+
+    def read_text(self, held_out):
+        need_sacrebleu()
+        pairs = [tuple(map(" ".join, pair)) for pair in data.read_parallel(*self.settings.parallel)]
+        if not held_out:
+            self.valid = pairs
+            return []
+        check_at_least("parallel: number of pairs", len(pairs), 2)
+        ids = self.model.encode_pairs(pairs)
+        self.train, self.valid = _split(ids)[0], _split(pairs)[1]
+        return [side for pair in ids for side in pair]
+
+    def batches(self, steps, seed):
+        end = self.model.tokenizer.eos_token_id
+        return data.pair_batches(self.train, self.settings.batch_size, steps, seed, self.model.pad,
+                            self.model.begin, end)
+
+    def score(self, model):
+        return model.bleu(self.valid), None
+
+
+FOLDERS = {"lm": LanguageFolder, "mlm": MaskedFolder, "encoder": EncoderFolder,
+           "translation": TranslationFolder}
+
+
+def _split(items):
+    """(training, held out)."""
+    return [item for i, item in enumerate(items) if i % HELD_OUT], items[::HELD_OUT]
+
+
+def text_hash(settings):
+    """Of the text of a task: a folder remembers on what it was trained."""
+    paths = settings.parallel or (settings.sts if settings.task == "encoder" else settings.corpus,)
+    try:
+        return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()
+    except OSError as error:
+        rule = "expected a file that can be read"
+        raise InputError(f"{paths[0]}: {rule}, got {error.strerror}") from None
+
+
+def compress_folder(settings, out, resume=False, log=log):
+    """The report of an experiment on the model in a folder."""
+    return run_experiment(FOLDERS[settings.task], settings, out, resume, log)
+
+
+def add_arguments(parser):
+    """The flags of `compress`."""
+    parser.add_argument("model", metavar="FOLDER", help="a Hugging Face model, or all-MiniLM-L6-v2")
+    parser.add_argument("--task", choices=tuple(FOLDERS), default="encoder",
+                        help="next words, masked words, sentences (default), or a translation")
+    parser.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV, of encoder")
+    parser.add_argument("--stage1-steps", type=int, metavar="N", help="on embeddings and states")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="rows per batch (default: 32)")
+    parser.add_argument("--block-size", type=int, metavar="N", help="longest row (default: 64)")
+    parser.add_argument("--lr", type=float, metavar="X",
+                        help="peak of stage 2 (default: 5e-5); 10 times as much for the embedding")
+    parser.add_argument("--accumulate", type=int, metavar="N", help="micro-batches per step")
+    parser.add_argument("--bf16", action="store_true", default=None, help="bfloat16 where possible")
+    add_run_arguments(parser, "see weighted-svd")
+
+
+def run(arguments, command):
+    """Compress, finetune, report, save."""
+    given = given_settings(arguments)
+    if "lr" in given:
+        given["stage1_lr"] = 10 * given["lr"]
+    settings = FolderSettings(**((QUICK if arguments.quick else {}) | given))
+    report = compress_folder(settings, arguments.out, arguments.resume)
+    finish(report, arguments.out, command)

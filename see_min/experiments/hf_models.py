@@ -1,0 +1,228 @@
+"""Models of transformers with the protocol of the toy models, and what is measured of them."""
+
+import copy
+
+import torch
+from torch import nn
+
+from see_min.bridge.finetune import EmbeddingTask
+from see_min.bridge.hf import load_model
+from see_min.bridge.layers import cached_rows
+from see_min.bridge.swap import input_embedding
+from see_min.errors import InputError, check_at_least
+from see_min.experiments.measure import need_sacrebleu, padded_batches
+
+BATCH = 128  # sentences per step
+NEEDED = {"lm": (), "mlm": ("mask_token_id",), "encoder": ("pad_token_id",),
+          "translation": ("pad_token_id", "eos_token_id")}
+
+
+def load_pretrained(folder, task, block_size=64, device="cpu"):
+    """The model in a folder, plain or compressed, as a `Pretrained` for a task of NEEDED."""
+    model, tokenizer = load_model(folder, task)
+    kind = PretrainedTranslator if task == "translation" else Pretrained
+    return kind(model.to(device), tokenizer, task, block_size)
+
+
+class Pretrained(nn.Module):
+    """A model and its tokenizer with `hidden_states(ids)`, `logits(state)`, `forward(ids)`.
+
+    `block_size` is the most positions of a window or a sentence.
+
+    Raises
+    ------
+    InputError
+        If the model is not one for the task, has fewer positions, its tokenizer lacks a token that
+        the task needs, or its logits are not a function of the last state alone.
+    """
+
+    def __init__(self, model, tokenizer, task, block_size=64):
+        super().__init__()
+        self.model, self.tokenizer, self.kind = model, tokenizer, task
+        self.block_size, self.name = block_size, type(model).__name__
+        if bool(getattr(model.config, "is_encoder_decoder", False)) != (task == "translation"):
+            rule = "translation for an encoder with a decoder and for no other"
+            raise InputError(f"task: expected {rule}, got {task} for {self.name}")
+        self.pad = tokenizer.pad_token_id if "pad_token_id" in NEEDED[task] else None
+        self.task = EmbeddingTask(tuple(map(self._name, self._embeddings())), self.pad)
+        self.rows = model.get_input_embeddings().num_embeddings  # V
+        self._check_sizes()
+        self.head_name = None if task == "encoder" else self._find_head()
+        if task == "lm":
+            self._check_causal()
+
+    def _embeddings(self):
+        return [input_embedding(self.model)]
+
+    def _name(self, module):
+        """The dotted name of a module of the model."""
+        return next(name for name, other in self.named_modules() if other is module)
+
+    def _check_sizes(self):
+        if len(self.tokenizer) > self.rows:
+            rule = f"at most {self.rows} tokens, one per row of the embedding"
+            raise InputError(f"tokenizer: expected {rule}, got {len(self.tokenizer)}")
+        check_at_least("block-size", self.block_size, 1)
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        if longest and self.block_size > longest:
+            rule = f"at most {longest}, the positions of the model"
+            raise InputError(f"block-size: expected {rule}, got {self.block_size}")
+        for needed in NEEDED[self.kind]:
+            if getattr(self.tokenizer, needed) is None:
+                token = needed.removesuffix("_id")
+                raise InputError(f"tokenizer: expected a {token} for {self.kind}, got none")
+
+    def _probe(self):
+        """A few ids (1, t)."""
+        ids = [i for i in range(min(7, self.rows)) if i != self.pad]
+        return torch.tensor([ids], device=self.device)
+
+    @torch.no_grad()
+    def _find_head(self):
+        """The module that makes logits of the last state; nothing may come after it."""
+        names = [name for name in ("cls", "lm_head", "embed_out") if hasattr(self.model, name)]
+        inputs = ("input_ids", "decoder_input_ids")[: len(self.task.embeddings)]
+        ids = self._probe()
+        for self.head_name in names[:1]:
+            whole = self.model(**dict.fromkeys(inputs, ids)).logits  # (1, t, V)
+            ours = self(*[ids] * len(inputs))
+            if whole.shape == ours.shape and torch.allclose(whole, ours, rtol=1e-2, atol=1e-3):
+                return self.head_name
+        rule = "logits that are a head's of the last state"
+        raise InputError(f"model: expected {rule}, got {self.name}")
+
+    @torch.no_grad()
+    def _check_causal(self):
+        """Refuse a model that sees the word it predicts: its perplexity means nothing."""
+        ids = self._probe()
+        changed = ids.clone()
+        changed[0, -1] = ids[0, 0]
+        one, other = (self.hidden_states(x)[-1][:, :-1] for x in (ids, changed))  # (1, t - 1, D)
+        if not torch.allclose(one, other, rtol=1e-2, atol=1e-3):
+            rule = "mlm or encoder for a model that reads both sides of a word"
+            raise InputError(f"task: expected {rule}, got lm for {self.name}")
+
+    @property
+    def device(self):
+        return next(self.model.parameters()).device
+
+    @property
+    def names(self):
+        """The V tokens in the order of the rows; rows that no token has are called [ROW7]."""
+        named = {number: token for token, number in self.tokenizer.get_vocab().items()}
+        return [named.get(row, f"[ROW{row}]") for row in range(self.rows)]
+
+    def hidden_states(self, ids):
+        mask = torch.ones_like(ids) if self.pad is None else (ids != self.pad).long()  # (b, t)
+        out = self.model.base_model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        return list(out.hidden_states)
+
+    def logits(self, state):
+        return getattr(self.model, self.head_name)(state)
+
+    def forward(self, *inputs):
+        return self.logits(self.hidden_states(*inputs)[-1])
+
+    def __deepcopy__(self, memo):
+        """A copy with a model of its own and the same tokenizer."""
+        twin = copy.copy(self)
+        twin._modules = {"model": copy.deepcopy(self.model, memo)}
+        return twin
+
+    def encode(self, lines, special=False):
+        """Ids of each line; with special tokens it is cut to the block size."""
+        options = {"truncation": True, "max_length": self.block_size} if special else {}
+        ids = []
+        for start in range(0, len(lines), BATCH):
+            ids += self.tokenizer(lines[start : start + BATCH], add_special_tokens=special,
+                                  verbose=False, **options)["input_ids"]
+        return ids
+
+    @torch.no_grad()
+    def vectors(self, sentences):
+        """Mean of the last hidden states over the tokens of each sentence, (N, H)."""
+        ids = self.encode(sentences, special=True)
+        out = [None] * len(ids)
+        for batch, rows in padded_batches(ids, BATCH, self.pad, self.device):  # (b, t)
+            valid = (rows != self.pad)[..., None]  # (b, t, 1)
+            means = (self.hidden_states(rows)[-1] * valid).sum(1) / valid.sum(1)  # (b, H)
+            for i, mean in zip(batch, means.float().cpu(), strict=True):
+                out[i] = mean
+        return torch.stack(out)
+
+
+class PretrainedTranslator(Pretrained):
+    """An encoder-decoder with one embedding: `hidden_states(source, target)`, `forward` alike."""
+
+    def __init__(self, model, tokenizer, task="translation", block_size=64):
+        self.scale = 1.0
+        super().__init__(model, tokenizer, task, block_size)
+        sides = self._embeddings()
+        if sides[0] is not sides[1] and sides[0].weight is not sides[1].weight:
+            rule = "one embedding for encoder and decoder"
+            raise InputError(f"model: expected {rule}, got {self.name} with two")
+        begin = getattr(model.config, "decoder_start_token_id", None)
+        self.begin = model.generation_config.decoder_start_token_id if begin is None else begin
+        if self.begin is None:
+            raise InputError(f"model: expected a decoder_start_token_id, got {self.name} without")
+
+    def _embeddings(self):
+        return [input_embedding(self.model, side) for side in ("encoder", "decoder")]
+
+    def _find_head(self):
+        """As it is for a state, or for one divided by sqrt(D) as T5's."""
+        try:
+            return super()._find_head()
+        except InputError:
+            self.scale = self.model.get_input_embeddings().embedding_dim**-0.5
+            return super()._find_head()
+
+    def hidden_states(self, source, target):
+        """States of the encoder, then of the decoder; of the deeper side the last ones."""
+        mask = (source != self.pad).long()  # (b, s)
+        encoder, decoder = self.model.get_encoder(), self.model.get_decoder()
+        encoded = encoder(input_ids=source, attention_mask=mask, output_hidden_states=True)
+        decoded = decoder(input_ids=target, encoder_hidden_states=encoded.last_hidden_state,
+                          encoder_attention_mask=mask, output_hidden_states=True, use_cache=False)
+        sides = encoded.hidden_states, decoded.hidden_states
+        blocks = min(map(len, sides)) - 1
+        return [state for side in sides for state in (side[0], *side[len(side) - blocks :])]
+
+    def logits(self, state):
+        scores = super().logits(state * self.scale)
+        bias = getattr(self.model, "final_logits_bias", None)
+        return scores if bias is None else scores + bias
+
+    def encode_pairs(self, pairs):
+        """(source, target) ids without the ends that `pair_batches` adds."""
+        sides, end = [], self.tokenizer.eos_token_id
+        for key, texts in zip(("text", "text_target"), zip(*pairs, strict=True), strict=True):
+            given = {key: list(texts), "truncation": True, "max_length": self.block_size}
+            ids = self.tokenizer(**given)["input_ids"]
+            sides.append([one[:-1] if one and one[-1] == end else one[: self.block_size - 1]
+                          for one in ids])
+        return list(zip(*sides, strict=True))
+
+    @torch.no_grad()
+    def translate(self, sentences):
+        """Greedy translations, in the order of the sentences."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        pairs = self.encode_pairs([(text, "") for text in sentences])
+        ids = [[*source, self.tokenizer.eos_token_id] for source, _ in pairs]
+        out = [None] * len(ids)
+        with cached_rows(self):
+            for batch, rows in padded_batches(ids, BATCH, self.pad, self.device):  # (b, s)
+                cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # not its depth
+                found = self.model.generate(
+                    rows, attention_mask=(rows != self.pad).long(), max_new_tokens=self.block_size,
+                    num_beams=1, do_sample=False, past_key_values=cache)
+                texts = self.tokenizer.batch_decode(found, skip_special_tokens=True)
+                for i, text in zip(batch, texts, strict=True):
+                    out[i] = text
+        return out
+
+    def bleu(self, pairs):
+        """Corpus BLEU of the translations of (source, target), as sacrebleu has it by default."""
+        sources, targets = zip(*pairs, strict=True)
+        return need_sacrebleu().corpus_bleu(self.translate(sources), [list(targets)]).score

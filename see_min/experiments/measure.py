@@ -1,0 +1,112 @@
+"""Measures of any model with the protocol `hidden_states(*inputs)`, `logits(state)`, `forward`."""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from see_min.bridge.layers import cached_rows
+from see_min.errors import InputError, require
+from see_min.experiments.similarity import cosines, rank_correlation
+from see_min.toy.data import IGNORE, encode, padded_rows, windows
+from see_min.toy.training import on_device
+
+RARE_FROM = 1000  # targets that are not among the 1,000 most frequent words are rare
+BATCH = 16  # windows per step
+SENTENCES = 128  # translated together
+
+
+@torch.no_grad()
+def perplexity(model, ids, max_windows=320, block_size=None, rare_from=RARE_FROM):
+    """exp(mean cross entropy) over consecutive windows of ids (N,): (of all targets, of rare ones).
+
+    Rare are targets of rank `rare_from` and beyond; None if there is none.
+    """
+    model.eval()
+    block_size = block_size or model.config.block_size
+    device, losses, targets = next(model.parameters()).device, [], []
+    for chunk in torch.from_numpy(windows(ids, block_size, max_windows)).to(device).split(BATCH):
+        x, y = chunk[:, :-1], chunk[:, 1:].flatten()  # (b, t), (b t,)
+        losses.append(F.cross_entropy(model(x).flatten(0, 1), y, reduction="none"))  # (b t,)
+        targets.append(y)
+    loss, target = torch.cat(losses).double(), torch.cat(targets)  # (n,), (n,)
+    rare = loss[target >= rare_from]
+    return _exp(loss.mean()), _exp(rare.mean()) if len(rare) else None
+
+
+def _exp(loss):
+    """e^loss, the largest float where that overflows: a report holds no infinity."""
+    return math.exp(min(float(loss), 700.0))
+
+
+@torch.no_grad()
+def masked_accuracy(model, batches):
+    """The share of positions with a target whose word has the highest score."""
+    model.eval()
+    device, right, total = next(model.parameters()).device, 0, 0
+    for batch in batches:
+        batch = on_device(batch, device)
+        here = batch.targets != IGNORE  # (b, t)
+        scores = model.logits(model.hidden_states(*batch.inputs)[-1][here])  # (n, V)
+        right += int((scores.argmax(-1) == batch.targets[here]).sum())
+        total += int(here.sum())
+    return right / max(total, 1)
+
+
+def need_sacrebleu():
+    """The package, or an InputError that says how to install it."""
+    return require("sacrebleu")
+
+
+def bleu(sentences, references):
+    """Corpus BLEU of sentences that are words already, 0 to 100: tokenize="none", case counts.
+
+    Source: Papineni et al. 2002, as computed by sacrebleu (arXiv 1804.08771).
+    """
+    ours, theirs = ([" ".join(words) for words in texts] for texts in (sentences, references))
+    return need_sacrebleu().corpus_bleu(ours, [theirs], tokenize="none", force=True).score
+
+
+def translations(model, sentences, words):
+    """Greedy translations of a TinyTranslator, in the order of the sentences.
+
+    They are at most twice as long as the longest sentence of their batch and 10 words more; longer
+    sentences than the model's positions are cut. `words` are those of both languages.
+    """
+    numbers, config = {word: i for i, word in enumerate(words[0])}, model.config
+    device = next(model.parameters()).device
+    ids = [[*encode(one, numbers)[: config.block_size - 1], config.end] for one in sentences]
+    found = [None] * len(ids)
+    with cached_rows(model):
+        for rows, source in padded_batches(ids, SENTENCES, config.pad, device):  # (b, s)
+            longest = min(config.block_size, 2 * source.shape[1] + 10)
+            for i, answer in zip(rows, model.translate(source, longest).tolist(), strict=True):
+                length = answer.index(config.end) if config.end in answer else len(answer)
+                found[i] = [words[1][number] for number in answer[:length]]
+    return found
+
+
+def translation_score(model, pairs, words):
+    """BLEU of the greedy translations of (source words, target words)."""
+    sources, targets = zip(*pairs, strict=True)
+    return bleu(translations(model, sources, words), targets)
+
+
+def sts(vectors, pairs):
+    """Spearman's correlation of cosines of `vectors(sentences)` (N, H) with the pairs' scores."""
+    one, other = (vectors([pair[side] for pair in pairs]) for side in (0, 1))  # (N, H)
+    angles = cosines(np.asarray(one), np.asarray(other))  # (N,)
+    value = rank_correlation(angles, np.array([score for *_, score in pairs]))
+    if value is None:
+        rule = "at least 3 pairs whose scores and cosines differ"
+        raise InputError(f"sts: expected {rule}, got {len(pairs)} pairs")
+    return value
+
+
+def padded_batches(ids, batch_size, pad, device="cpu"):
+    """Yield (numbers of sequences, their ids (b, t)) in batches of similar length."""
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        yield batch, torch.from_numpy(padded_rows([ids[i] for i in batch], pad)).to(device)

@@ -1,0 +1,241 @@
+"""What a user names: a matrix with the tokens of its rows, from a file, a folder or a checkpoint.
+
+Rows stay in their order, and a matrix may stay in its file as a memory map.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from see_min.encoding import row_blocks
+from see_min.errors import InputError, require
+from see_min.experiments.similarity import read_pairs
+from see_min.files import read_lines
+from see_min.words.tokens import read_vocabulary
+from see_min.words.vocabulary import build_vocabulary, count_words, read_counts
+
+BLOCK = 4096  # rows per step of the search for NaN and infinity
+BATCH = 128  # lines per step
+
+
+@dataclass(frozen=True)
+class Source:
+    """A matrix E0 (V, D), the V tokens of its rows, and the model it is of, if any."""
+
+    name: str
+    matrix: np.ndarray
+    words: list
+    model: object = None
+    tokenizer: object = None
+
+    def vocabulary(self, lexicon, text=None):
+        """The Vocabulary of the rows; `text` is a text to count in, or lines token TAB count.
+
+        Counts of a text are few beside a tokenizer's vocabulary: they are drawn to Zipf's law.
+        """
+        counts = None
+        if text is not None and str(text).endswith(".tsv"):
+            counts = read_counts(text, self.words)
+        elif text is not None and self.tokenizer is not None:
+            counts = self._count(text)
+        elif text is not None:
+            counts = count_words(text, self.words)
+        smooth = text is not None and self.tokenizer is not None
+        return build_vocabulary(self.words, lexicon, counts, smooth=smooth)
+
+    def _count(self, text):
+        """Counts (V,) of tokens, each line a sequence with its special tokens."""
+        counts = np.zeros(len(self.words))  # (V,)
+        lines = [line for line in read_lines(text) if line.strip()]
+        for block in row_blocks(len(lines), BATCH):
+            for ids in self.tokenizer(lines[block], verbose=False)["input_ids"]:
+                np.add.at(counts, ids, 1)
+        return counts
+
+    def sts(self, pairs, matrix=None):
+        """Spearman's correlation of cosines of sentence vectors with scores of sentence pairs.
+
+        A `matrix` (V, D) stands in the embedding's place for this call alone.
+        """
+        torch = require("torch")
+        from see_min.experiments.hf_models import Pretrained
+        from see_min.experiments.measure import sts
+
+        weight = self.model.get_input_embeddings().weight
+        before = weight.data
+        if matrix is not None:
+            weight.data = torch.as_tensor(matrix, dtype=before.dtype, device=before.device)
+        try:
+            return sts(Pretrained(self.model, self.tokenizer, "encoder").vectors, pairs)
+        finally:
+            weight.data = before
+
+
+def find_source(matrix=None, vocabulary=None, model=None):
+    """The Source a user named: exactly one of a matrix file (with a vocabulary) and a model folder.
+
+    Raises
+    ------
+    InputError
+        If both or neither are given, a file cannot be read, or there is not one token per row.
+    """
+    if (matrix is None) == (model is None):
+        got = "neither" if matrix is None else "both"
+        raise InputError(f"matrix: expected either --matrix FILE or --model FOLDER, got {got}")
+    if model is not None:
+        if vocabulary is not None:
+            raise InputError("vocabulary: expected --matrix with it, got a model")
+        return model_source(model)
+    if str(matrix).endswith(".pt"):
+        return checkpoint_source(matrix)
+    E0 = load_matrix(matrix)
+    folder = Path(matrix) if Path(matrix).is_dir() else Path(matrix).parent
+    words = read_vocabulary(folder if vocabulary is None else vocabulary)
+    if len(words) != len(E0):
+        rule = f"{len(E0)} tokens, one per row of {matrix}"
+        raise InputError(f"vocabulary: expected {rule}, got {len(words)}")
+    return Source(str(matrix), E0, list(words))
+
+
+def open_model(folder):
+    """A Hugging Face model, plain or compressed, with the tokens of its rows; the matrix is None.
+
+    Rows without a token are called [ROW7].
+    """
+    require("torch")
+    from see_min.bridge.hf import load_model
+
+    model, tokenizer = load_model(folder, "encoder")
+    V = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > V:
+        rule = f"a row for each of {len(tokenizer)} tokens"
+        raise InputError(f"{folder}: expected {rule}, got {V}")
+    tokens = {row: token for token, row in tokenizer.get_vocab().items()}
+    words = [tokens.get(row, f"[ROW{row}]") for row in range(V)]
+    return Source(str(folder), None, words, model, tokenizer)
+
+
+def model_source(folder):
+    """The word embedding of a Hugging Face model."""
+    source = open_model(folder)
+    weight = source.model.get_input_embeddings().weight.detach()
+    return replace(source, matrix=weight.double().cpu().numpy())
+
+
+def checkpoint_source(path):
+    """The (target) embedding of a toy model."""
+    require("torch")
+    from see_min.experiments.checkpoint import load_checkpoint
+
+    model, words = load_checkpoint(path, "cpu")
+    *_, name = model.embeddings
+    words = words if len(model.embeddings) == 1 else words[-1]
+    weight = model.get_submodule(name).weight.detach()  # (V, D)
+    return Source(str(path), weight.double().numpy(), list(words))
+
+
+def load_matrix(path):
+    """The embedding matrix in .npy, .npz or .safetensors, or in a folder with model.safetensors.
+
+    Of several matrices it is the largest; in safetensors, of those with "embed" in their name. The
+    numbers of an .npy file stay in it, as a memory map.
+
+    Returns
+    -------
+    array (V, D), float64 if the file has float64, else float32
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no matrix of finite floats.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "e.npy"
+    >>> np.save(path, np.eye(2, dtype=np.float16))
+    >>> load_matrix(path)
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    path = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    readers = {".npy": _from_npy, ".npz": _from_npz, ".safetensors": _from_safetensors}
+    if path.suffix not in readers:
+        got = path.suffix or "no ending"
+        raise InputError(f"{path}: expected one of {', '.join(readers)}, got {got}")
+    try:
+        array = readers[path.suffix](path)
+    except InputError:
+        raise
+    except Exception as error:  # of numpy, zipfile, safetensors: a dozen kinds, some undocumented
+        text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error!s:.200}"
+        raise InputError(f"{path}: expected a whole file of arrays, got {text}") from None
+    return _checked(array, path)
+
+
+def _from_npy(path):
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _from_npz(path):
+    with np.load(path, allow_pickle=False) as arrays:
+        matrices = [array for array in map(arrays.get, arrays.files) if array.ndim == 2]
+    if not matrices:
+        raise InputError(f"{path}: expected a matrix, got none")
+    return max(matrices, key=np.size)
+
+
+def _from_safetensors(path):
+    """Only shapes are read but for the matrix itself; numpy has no bfloat16, torch does."""
+    open_file = require("safetensors").safe_open
+    with open_file(path, framework="numpy") as file:
+        parts = {name: file.get_slice(name) for name in file.keys() if "embed" in name.lower()}
+        shapes = {name: part.get_shape() for name, part in parts.items()}
+        sizes = {name: np.prod(shape) for name, shape in shapes.items() if len(shape) == 2}
+        if not sizes:
+            raise InputError(f"{path}: expected a matrix with 'embed' in its name, got none")
+        name = max(sizes, key=sizes.get)
+        if parts[name].get_dtype() != "BF16":
+            return file.get_tensor(name)
+    require("torch")
+    with open_file(path, framework="pt") as file:
+        return file.get_tensor(name).float().numpy()
+
+
+def _checked(array, path):
+    """(V, D) in float32 or float64, finite; copied only where its type is another."""
+    if array.dtype.kind != "f" or array.itemsize > 8:
+        raise InputError(f"{path}: expected floats of at most 64 bits, got {array.dtype}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{path}: expected rows and columns, got shape {array.shape}")
+    dtype = np.dtype(np.float64 if array.itemsize == 8 else np.float32)  # native byte order
+    array = array if array.dtype == dtype else np.array(array, dtype=dtype)  # (V, D)
+    for rows in row_blocks(len(array), BLOCK):
+        finite = np.isfinite(array[rows]).all(1)  # (W,)
+        if not finite.all():
+            row = rows.start + finite.argmin()
+            raise InputError(f"{path}: expected finite numbers, got NaN or infinity in row {row}")
+    return array
+
+
+def named_benchmarks(paths):
+    """{name of the file without its ending: pairs}; InputError if two have one name."""
+    benchmarks = {}
+    for path in map(Path, paths):
+        name = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+        if name in benchmarks:
+            raise InputError(f"similarity: expected files of different names, got {name} twice")
+        benchmarks[name] = read_pairs(path)
+    return benchmarks
+
+
+def coverage_line(lexicon, vocabulary):
+    """Which share of the whole words of a vocabulary the lexicon knows, by types and by tokens."""
+    rows = [row for row, token in enumerate(vocabulary.tokens) if token.word.isalpha()]
+    if not rows:
+        return "the vocabulary has no whole words"
+    words = [vocabulary.tokens[row].word for row in rows]
+    types, tokens = lexicon.coverage(words, vocabulary.counts[rows])
+    return (f"the lexicon covers {types:.0%} of the {len(rows):,} tokens that can be whole words, "
+            f"{tokens:.0%} of their occurrences")

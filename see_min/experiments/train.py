@@ -1,0 +1,361 @@
+"""`train`: a toy GPT, BERT or translator is trained, compressed by several methods, and finetuned.
+
+At each ratio the students start from the same teacher, keep the same number of parameters and see
+the same batches: `see`, opponents (`paper`, `weighted-svd`, for a translator `morphemes`), and the
+controls `random_units` (no knowledge) and `shuffled` (the knowledge of other words).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from see_min.bridge.finetune import EmbeddingTask, pretrain
+from see_min.errors import InputError
+from see_min.experiments import measure
+from see_min.experiments.checkpoint import load_checkpoint, save_checkpoint
+from see_min.experiments.engine import Settings, Subject, run_experiment
+from see_min.experiments.options import add_run_arguments, given_settings
+from see_min.experiments.reports import table, write_report
+from see_min.toy import data, models
+from see_min.toy.training import TrainConfig, processes
+from see_min.words.alignment import inherited, translation_table
+from see_min.words.formats import load_lexicon
+from see_min.words.vocabulary import build_vocabulary
+
+MASK = "<mask>"
+PAD, BEGIN, END = 0, 1, 2  # the first words of each language
+HELD_OUT = 20  # without valid_parallel every 20th pair is kept for the measure
+ALIGNED = "aligned"  # as the source's lexicon: the senses of a word's translations
+QUICK_PACKAGES = ("numpy", "matplotlib")
+METHODS = ("see", "paper", "weighted-svd", "random_units", "shuffled")
+TRANSLATION_METHODS = ("see", "weighted-svd", "random_units", "shuffled", "morphemes")
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """The defaults fit five minutes on two cores."""
+
+    methods: tuple = METHODS
+    vocab_size: int = 4000
+    n_embd: int = 192
+    n_layer: int = 2
+    n_head: int = 4
+    teacher_steps: int = 700
+    max_windows: int = 320
+    teacher: str | None = None
+    quick: bool = False
+    # of a translation alone
+    dropout: float = 0.1
+    min_count: int = 2
+    valid_parallel: tuple | None = None
+    source_lexicon: str | None = None
+    shared_vocabulary: bool = False
+
+    @property
+    def sizes(self):
+        """Those of a model but its words."""
+        return self.n_embd, self.n_layer, self.n_head, self.block_size
+
+
+TRANSLATION = {
+    "methods": TRANSLATION_METHODS, "vocab_size": 8000, "batch_size": 32, "teacher_steps": 4000,
+    "stage1_steps": 30, "stage2_steps": 170, "lr": 1e-4, "embedding_lr_scale": 12.0,
+}
+QUICK = {"vocab_size": 1500, "n_embd": 96, "block_size": 32, "n_head": 2, "teacher_steps": 300,
+         "stage1_steps": 5, "stage2_steps": 25, "max_windows": 64}
+QUICK_TRANSLATION = {"vocab_size": 1500, "n_embd": 64, "n_head": 2, "teacher_steps": 300,
+                     "stage1_steps": 5, "stage2_steps": 25, "sweeps": 5}
+
+
+def train_settings(task="lm", quick=False, **given):
+    """The settings of a task: its defaults, their quick form, and what was given.
+
+    >>> train_settings("translation", parallel=("a", "b")).lr
+    0.0001
+    """
+    if task not in SUBJECTS:
+        raise InputError(f"task: expected one of {', '.join(SUBJECTS)}, got {task!r}")
+    translation = task == "translation"
+    foreign = ("corpus",) if translation else ("parallel", "valid_parallel", "source_lexicon")
+    for name in foreign:
+        if given.get(name) is not None:
+            others = "lm or mlm" if translation else "translation"
+            flag = name.replace("_", "-")
+            raise InputError(f"{flag}: expected --task {others} with it, got {task}")
+    if translation and given.get("parallel") is None:
+        raise InputError("parallel: expected --parallel SOURCE TARGET, got none")
+    if given.get("source_lexicon") is not None and given.get("shared_vocabulary"):
+        raise InputError("source-lexicon: expected a vocabulary of each language, got a shared one")
+    defaults = TRANSLATION if translation else {}
+    small = (QUICK_TRANSLATION if translation else QUICK) if quick else {}
+    return TrainSettings(**(defaults | small | given | {"task": task, "quick": quick}))
+
+
+class ToySubject(Subject):
+    """A model that is trained here, of words that are counted here."""
+
+    pretrain_options = {}
+
+    @property
+    def dimension(self):
+        return self.settings.n_embd
+
+    @property
+    def words(self):
+        """What a checkpoint keeps: the words of the embedding, or those of each language."""
+        return self.vocabularies["token_embedding"].names
+
+    def model(self):
+        """A new dense model."""
+        raise NotImplementedError
+
+    def teacher(self, path, resumed):
+        settings = self.settings
+        if resumed:
+            return load_checkpoint(path, self.device)[0], 0.0
+        if settings.teacher:
+            model, seconds = load_checkpoint(settings.teacher, self.device)[0], 0.0
+        else:
+            self.log(f"training the dense teacher for {settings.teacher_steps} steps")
+            torch.manual_seed(settings.seed)
+            model = self.model().to(self.device)
+            batches = self.batches(settings.teacher_steps, settings.seed)
+            seconds = pretrain(model, batches, settings.teacher_steps, task=self.task,
+                               **self.pretrain_options)["seconds"]
+        if processes()[0] == 0:
+            save_checkpoint(model, path, self.words)
+        return model, seconds
+
+    def save(self, model, out, name, row):
+        save_checkpoint(model, out / f"{name}.pt", self.words)
+
+    def lexicon(self, name):
+        """A lexicon; what it lacks is logged."""
+        lexicon = load_lexicon(name)
+        if lexicon.note:
+            self.log(lexicon.note)
+        return lexicon
+
+    def vocabulary(self, words, counts, lexicon, cache):
+        """The Vocabulary of words that were counted; says how much the lexicon covers."""
+        share = "{:.0%} of words, {:.0%} of tokens".format(*lexicon.coverage(words, counts))
+        self.log(f"{len(words):,} words; the lexicon covers {share}")
+        return build_vocabulary(words, lexicon, counts, seed=self.settings.seed, cache=cache)
+
+    def check_teacher(self):
+        """Add a named teacher to the fingerprint; refuse one of other sizes or words."""
+        path = self.settings.teacher
+        if path is None:
+            return
+        model, words = load_checkpoint(path)
+        fresh = self.model()
+        if type(model) is not type(fresh) or model.config != fresh.config or words != self.words:
+            rule = "expected a model of these sizes and words"
+            raise InputError(f"teacher: {rule}, got another in {path}")
+        self.data += Path(path).read_bytes()
+
+
+class LanguageSubject(ToySubject):
+    """A small GPT that predicts the next word."""
+
+    special = ()
+
+    def read(self, out):
+        settings = self.settings
+        models.GPTConfig(settings.vocab_size, *settings.sizes)  # refuses what does not fit
+        self.log(f"reading {settings.corpus or 'the docstrings of installed packages'}")
+        if settings.corpus:
+            documents = data.file_documents(settings.corpus)
+        else:
+            documents = data.default_documents(QUICK_PACKAGES if settings.quick else data.PACKAGES)
+        least = settings.block_size * 4 + 1
+        corpus = data.build_corpus(documents, settings.vocab_size, settings.seed, min_tokens=least)
+        self.train, self.valid = (ids + len(self.special) for ids in (corpus.train, corpus.valid))
+        self.log(f"{len(self.train):,} training and {len(self.valid):,} validation tokens")
+        often = np.full(len(self.special), corpus.counts.max())
+        counts = np.concatenate([often, corpus.counts])  # (V,)
+        words, lexicon = [*self.special, *corpus.words], self.lexicon(settings.lexicon)
+        known = self.vocabulary(words, counts, lexicon, out / "morphemes.json")
+        self.vocabularies = {"token_embedding": known}
+        self.data = self.train.tobytes() + self.valid.tobytes()
+        self.check_teacher()
+
+    def model(self):
+        return models.TinyGPT(models.GPTConfig(len(self.words), *self.settings.sizes))
+
+    def batches(self, steps, seed):
+        s = self.settings
+        return data.language_batches(self.train, s.block_size, s.batch_size, steps, seed)
+
+    def score(self, model):
+        return measure.perplexity(model, self.valid, self.settings.max_windows)
+
+    def facts(self):
+        return {"train_tokens": len(self.train), "valid_tokens": len(self.valid),
+                "vocabulary": len(self.words)}
+
+
+class MaskedSubject(LanguageSubject):
+    """A small BERT that predicts masked words."""
+
+    metric, special = "masked accuracy", (MASK,)
+
+    def model(self):
+        config = models.BERTConfig(len(self.words), *self.settings.sizes, pad=-1)  # no padding
+        return models.TinyBERT(config)
+
+    def batches(self, steps, seed):
+        s = self.settings
+        return masked_text(self.train, self.words, s.block_size, s.batch_size, steps, seed)
+
+    def score(self, model):
+        s = self.settings
+        steps = -(-s.max_windows // s.batch_size)
+        batches = masked_text(self.valid, self.words, s.block_size, s.batch_size, steps, seed=0)
+        return measure.masked_accuracy(model, batches), None
+
+
+def masked_text(ids, words, block_size, batch_size, steps, seed):
+    """`masked_batches` of a text in which MASK and the special words of a corpus are words."""
+    special = [words.index(word) for word in data.SPECIAL]
+    mask = words.index(MASK)
+    return data.masked_batches(ids, block_size, batch_size, steps, seed, mask, len(words), special)
+
+
+class TranslationSubject(ToySubject):
+    """A small translator whose two embeddings, the target's with its tied head, are compressed.
+
+    A source language without a lexicon of its own may inherit the senses of the words that its
+    words are translated to.
+    """
+
+    metric, task = "BLEU", EmbeddingTask(models.TinyTranslator.embeddings, PAD)
+    dense_options = {"embedding_lr_scale": 1.0}  # a high rate hurts what is trained
+
+    @property
+    def pretrain_options(self):
+        config = TrainConfig(warmup=max(10, self.settings.teacher_steps // 20))
+        return {"lr": 2e-3, "weight_decay": 1.0, "config": config}
+
+    @property
+    def words(self):
+        both = list(self.vocabularies.values())
+        return [both[0].names, both[-1].names]
+
+    def read(self, out):
+        s = self.settings
+        models.TranslatorConfig(s.vocab_size, s.vocab_size, *s.sizes)  # refuses what does not fit
+        measure.need_sacrebleu()
+        self.log(f"reading {' and '.join(map(str, s.parallel))}")
+        self.pairs, train = self._split(data.read_parallel(*s.parallel))
+        counted = self._count(train)  # [(words, counts)] of both languages, or one for both
+        numbers = [{word: i for i, word in enumerate(words)} for words, _ in counted]
+        sides = numbers[0], numbers[-1]
+        ids = [tuple(map(data.encode, pair, sides)) for pair in train]
+        lexicons = self._lexicons(ids, counted)
+        names = models.TinyTranslator.embeddings[: len(counted)]
+        self.vocabularies = {
+            name: self.vocabulary(words, counts, lexicon, out / f"morphemes_{name}.json")
+            for name, (words, counts), lexicon in zip(names, counted, lexicons, strict=False)}
+        self.train = [pair for pair in ids if max(map(len, pair)) < s.block_size]
+        if not self.train:
+            rule = "room for a sentence and its end"
+            raise InputError(f"block-size: expected {rule}, got {s.block_size}")
+        self.log(f"{len(self.train):,} pairs for training, {len(self.pairs):,} for validation")
+        self.data = repr((self.train, self.pairs)).encode()
+        self.check_teacher()
+
+    def _split(self, pairs):
+        """(validation, training) pairs."""
+        if self.settings.valid_parallel is not None:
+            return data.read_parallel(*self.settings.valid_parallel), pairs
+        train = [pair for i, pair in enumerate(pairs) if i % HELD_OUT]
+        if not train:
+            raise InputError("parallel: expected at least 2 pairs, one of which is held out, got 1")
+        return pairs[::HELD_OUT], train
+
+    def _count(self, train):
+        """(words, counts) of each vocabulary; beginnings and ends occur once per sentence."""
+        texts = [[pair[side] for pair in train] for side in (0, 1)]
+        texts = [texts[0] + texts[1]] if self.settings.shared_vocabulary else texts
+        out = []
+        for sentences in texts:
+            limits = self.settings.min_count, self.settings.vocab_size
+            words, counts = data.word_vocabulary(sentences, *limits)
+            counts[[BEGIN, END]] = len(sentences)
+            out.append((words, counts))
+        return out
+
+    def _lexicons(self, ids, counted):
+        """[lexicon of the source, lexicon of the target]."""
+        s = self.settings
+        target = self.lexicon(s.lexicon)
+        if s.source_lexicon is None:
+            return [target, target]
+        if s.source_lexicon != ALIGNED:
+            return [self.lexicon(s.source_lexicon), target]
+        (sources, _), (targets, _) = counted
+        probabilities, _ = translation_table(ids, (len(sources), len(targets)))
+        return [inherited(sources, probabilities, targets, target), target]
+
+    def model(self):
+        s, rows = self.settings, [len(words) for words in self.words]
+        more = PAD, BEGIN, END, s.shared_vocabulary, s.dropout
+        return models.TinyTranslator(models.TranslatorConfig(*rows, *s.sizes, *more))
+
+    def batches(self, steps, seed):
+        return data.pair_batches(self.train, self.settings.batch_size, steps, seed, PAD, BEGIN, END)
+
+    def score(self, model):
+        return measure.translation_score(model, self.pairs, self.words), None
+
+    def facts(self):
+        bleu = f"sacrebleu {measure.need_sacrebleu().__version__}, tokenize none, case kept"
+        pairs = {"train_pairs": len(self.train), "valid_pairs": len(self.pairs)}
+        return super().facts() | pairs | {"bleu": bleu}
+
+
+SUBJECTS = {"lm": LanguageSubject, "mlm": MaskedSubject, "translation": TranslationSubject}
+
+
+def run_training(settings, out, resume=False, log=print):
+    """The report of a toy experiment."""
+    return run_experiment(SUBJECTS[settings.task], settings, out, resume, log)
+
+
+def finish(report, out, command):
+    """Write a report and print its table; of several processes the first does."""
+    if processes()[0]:
+        return
+    report["task"] = {"command": command, **report["task"]}
+    paths = write_report(report, out)
+    names = ", ".join(map(str, paths))
+    print(f"{table(report)}\nwritten: {names} and a model per method and ratio "
+          f"({report['seconds']:.0f} s in all)")
+
+
+def add_arguments(parser):
+    """The flags of `train`."""
+    parser.add_argument("--task", choices=tuple(SUBJECTS), default="lm",
+                        help="next words (default), masked words, or a translation")
+    parser.add_argument("--valid-parallel", nargs=2, metavar=("SOURCE", "TARGET"),
+                        help="what BLEU is measured on (default: every 20th pair, held out)")
+    parser.add_argument("--source-lexicon", metavar="NAME",
+                        help="lexicon of the source's language, none, or aligned: the senses of a "
+                             "word's translations (default: --lexicon)")
+    parser.add_argument("--teacher-steps", type=int, metavar="N", help="of the dense model")
+    add_run_arguments(parser, f"{' '.join(METHODS)}; morphemes instead of paper for a translation")
+
+
+def run(arguments, command):
+    """Train, compress, finetune, report."""
+    settings = train_settings(quick=arguments.quick, **given_settings(arguments))
+    report = run_training(settings, arguments.out, arguments.resume, log)
+    finish(report, arguments.out, command)
+
+
+def log(line):
+    """A line on stdout at once."""
+    print(line, flush=True)

@@ -1,0 +1,186 @@
+"""Comparisons on a matrix whose rows are sums of vectors of sememes: knowledge must help."""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from see_min.errors import InputError
+from see_min.experiments import comparison
+from see_min.experiments.comparison import (
+    COMPARED,
+    Dense,
+    knowledge_gains,
+    mean_rows,
+    measure_rows,
+    reachable,
+    run_comparison,
+)
+from see_min.fitting import frequency_weights
+from see_min.related import registry
+from see_min.words.lexicon import Lexicon
+from see_min.words.vocabulary import build_vocabulary
+
+V, D, S = 241, 24, 30  # S sememes
+SYLLABLES = [first + second for first in "bdfgklmnp" for second in "aiou"]
+WORDS = [SYLLABLES[w % 36] + SYLLABLES[7 * w % 35] + SYLLABLES[w // 36] for w in range(V)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    """(E0, vocabulary): word w has 1 + w mod 4 sememes; its row is their sum and noise."""
+    rng = np.random.default_rng(0)
+    sememes = [rng.choice(S, 1 + w % 4, replace=False) for w in range(V)]
+    columns = 0.8 ** np.arange(D)  # later columns are smaller
+    vectors = columns * rng.standard_normal((S, D))  # (S, D)
+    E0 = np.array([vectors[own].sum(0) for own in sememes])  # (V, D)
+    E0 += 0.3 * columns * rng.standard_normal((V, D))
+    lexicon = Lexicon.of({w: [tuple(f"m{s}" for s in own)] for w, own in zip(WORDS, sememes)})
+    counts = np.floor(3000 / np.arange(1, V + 1))
+    return E0, build_vocabulary(WORDS, lexicon, counts, ordered=False, segmentation={})
+
+
+def pairs(number=40):
+    rng = np.random.default_rng(5)
+    drawn = [rng.choice(V, 2, replace=False) for _ in range(number)]
+    return [(WORDS[a], WORDS[b], float(i * i % 23)) for i, (a, b) in enumerate(drawn)]
+
+
+def error(data, method, ratio):
+    found = registry.approximate(*data, method, ratio, sweeps=3)
+    return ((data[0] - found.rows(np.arange(V))) ** 2).sum()
+
+
+@pytest.mark.parametrize("ratio", [3, 6])
+def test_knowledge_leaves_less_error_than_its_controls(data, ratio):
+    own = error(data, "see", ratio)
+    assert all(own < 0.6 * error(data, control, ratio) for control in COMPARED)
+
+
+def test_knowledge_is_worth_nothing_where_rows_have_nothing_to_do_with_it(data):
+    """The control of the test above: rows of other words."""
+    permuted = np.random.default_rng(1).permutation(data[0]), data[1]
+    assert error(permuted, "see", 4) > 0.8 * error(permuted, "shuffled", 4)
+
+
+def test_measures_are_those_of_loops(data):
+    E0, vocabulary = data
+    found = registry.approximate(*data, "svd", 4)
+    row = measure_rows(E0, vocabulary, found, {"a": pairs()}, sentences=np.sum)
+    E, f = found.rows(np.arange(V)), frequency_weights(vocabulary.counts)
+    squares = [((E0[w] - E[w]) ** 2).sum() for w in range(V)]
+    norms = [(E0[w] ** 2).sum() for w in range(V)]
+    assert row["error"] == pytest.approx(sum(squares) / sum(norms), rel=1e-12)
+    weighted = sum(f[w] * squares[w] for w in range(V)) / sum(f[w] * norms[w] for w in range(V))
+    assert row["weighted_error"] == pytest.approx(weighted, rel=1e-12)
+    assert row["bytes"] == 4 * row["parameters"] == 4 * found.parameters
+    assert row["scores"]["STS"] == pytest.approx(E.sum(), rel=1e-12)
+    rare = {WORDS[w] for w in range(V // 2, V)}  # counts fall
+    assert row["pairs"] == {"a": [40, sum(a in rare or b in rare for a, b, _ in pairs())]}
+
+
+def test_rows_may_stand_in_any_order(data):
+    E0, vocabulary = data
+    order = np.random.default_rng(2).permutation(V)
+    names, tokens, notes = ([values[w] for w in order] for values in
+                            (vocabulary.names, vocabulary.tokens, vocabulary.annotations))
+    turned = replace(vocabulary, names=names, tokens=tokens, annotations=notes,
+                     counts=vocabulary.counts[order])
+    benchmarks = {"a": pairs()}
+    one = measure_rows(E0, vocabulary, Dense(E0), benchmarks)
+    two = measure_rows(E0[order], turned, Dense(E0[order]), benchmarks)
+    assert one["scores"] == two["scores"] and one["rare_scores"] == two["rare_scores"]
+
+
+def test_dense_is_first_and_methods_without_random_numbers_run_once(data):
+    lines = []
+    rows = run_comparison(*data, ("see", "svd"), (3,), (0, 1), log=lines.append, sweeps=1)
+    found = [(row["method"], row["ratio"], row["seed"]) for row in rows]
+    assert found == [("dense", 1, 0), ("see", 3, 0), ("see", 3, 1), ("svd", 3, 0)]
+    assert rows[0]["error"] == 0 and rows[0]["cosine"] == pytest.approx(1, rel=1e-12)
+    assert [line.split(":")[0] for line in lines] == [
+        "1/3 see at 3x, seed 0", "2/3 see at 3x, seed 1", "3/3 svd at 3x, seed 0"]
+
+
+def test_ratios_out_of_reach_are_refused_before_any_work_or_left_out_with_all(data):
+    with pytest.raises(InputError, match="ratio: expected 1 to .* got 500"):
+        run_comparison(*data, ("svd", "see"), (3, 500), log=lambda line: pytest.fail(line))
+    lines = []
+    found = reachable((V, D), data[1], ("svd", "see"), (3, 500), lines.append)
+    assert found == [(3, "svd"), (3, "see")]
+    assert [line.split(" is")[0] for line in lines] == ["svd at 500x", "see at 500x"]
+    with pytest.raises(InputError, match="ratio: "):
+        reachable((V, D), data[1], ("svd",), (500,), lines.append)
+
+
+def a_row(method, ratio, seed, score, rare=None):
+    sizes = {"parameters": 10, "bytes": 40, "error": score, "weighted_error": 0.1, "cosine": 0.9}
+    return {"method": method, "ratio": ratio, "seed": seed, "seconds": 1.0, **sizes,
+            "scores": {"a": score}, "rare_scores": {"a": rare}, "pairs": {"a": [3, 1]}}
+
+
+def test_means_are_over_seeds_and_gains_per_seed():
+    rows = [a_row("see", 4, 0, 0.75, 0.5), a_row("see", 4, 1, 0.25),
+            a_row("shuffled", 4, 0, 0.5, 0.125), a_row("shuffled", 4, 1, 0.125),
+            a_row("shuffled", 8, 0, 0.0)]
+    means = mean_rows(rows)
+    assert means["see", 4]["error"] == means["see", 4]["scores"]["a"] == 0.5
+    assert means["see", 4]["rare_scores"]["a"] is None
+    gains = knowledge_gains(rows)
+    assert list(gains) == [(4, "shuffled")]
+    assert {name: own.tolist() for name, own in gains[4, "shuffled"].items()} == {
+        "a": [0.25, 0.125], "rare a": [0.375]}
+
+
+@pytest.fixture
+def command(data, tmp_path):
+    """Run `compare` on the files of the data, after changing its flags."""
+    np.save(tmp_path / "e.npy", data[0])
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    (tmp_path / "a.txt").write_text("\n".join(f"{a}\t{b}\t{score}" for a, b, score in pairs()))
+
+    def run(*flags):
+        parser = argparse.ArgumentParser()
+        comparison.add_arguments(parser)
+        flags = ["--lexicon", "none", "--out", str(tmp_path / "out"), *map(str, flags)]
+        comparison.run(parser.parse_args(flags), "python -m see_min compare ...")
+        return tmp_path / "out"
+
+    return run
+
+
+def test_the_command_writes_data_a_table_and_a_figure(command, tmp_path, capsys):
+    out = command("--matrix", tmp_path / "e.npy", "--quick", "--methods", "see", "shuffled",
+                  "--ratios", 4, "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["compare.json", "compare.md", "compare.png"]
+    said = capsys.readouterr()
+    table = (out / "compare.md").read_text()
+    assert said.out.startswith(table) and "1/4 see at 4x, seed 0: " in said.err
+    rows = json.loads((out / "compare.json").read_text())["rows"]
+    see = np.mean([row["scores"]["a"] for row in rows if row["method"] == "see"])
+    assert "| see, 4 | 1/4." in table and f"{see:.3f}" in table
+    assert "What the lexicon contributes" in table and "Pairs whose two words" in table
+
+
+@pytest.mark.parametrize("flags, text", [
+    ((), "matrix: expected either --matrix FILE or --model FOLDER, got neither"),
+    (("--matrix", "x.npy", "--model", "y"), "got both"),
+    (("--matrix", "x.npy", "--sts", "STS"), "sts: expected --model, .* got none"),
+    (("--matrix", "x.npy", "--methods", "lsa"), "method: expected one of see, .*, got 'lsa'"),
+])
+def test_flags_that_contradict_each_other_are_refused(command, tmp_path, flags, text):
+    (tmp_path / "sts.csv").write_text("a,b,1\n")
+    with pytest.raises(InputError, match=text):
+        command(*(str(tmp_path / "sts.csv") if flag == "STS" else flag for flag in flags))
+    assert not (tmp_path / "out").exists()
+
+
+def test_importing_the_comparison_loads_no_torch():
+    code = "import sys, see_min.experiments.comparison as c, see_min.experiments.explain as e\n"
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,130 @@
+"""Measures against slow ones: perplexity, masked accuracy, BLEU, STS, greedy translations."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from see_min.experiments.measure import (
+    bleu,
+    masked_accuracy,
+    padded_batches,
+    perplexity,
+    sts,
+    translations,
+)
+from see_min.toy.data import IGNORE, masked_batches
+from see_min.toy.models import (
+    BERTConfig,
+    GPTConfig,
+    TinyBERT,
+    TinyGPT,
+    TinyTranslator,
+    TranslatorConfig,
+)
+
+torch.set_num_threads(1)
+
+
+def sharp(model):
+    """Weights so large that every word shows."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter)
+    return model.eval()
+
+
+def test_perplexity_is_that_of_a_loop_over_targets():
+    model, ids = (sharp(TinyGPT(GPTConfig(13, 8, 1, 2, 5))), np.random.default_rng(0).integers(0,
+        13, 36))
+    losses = []
+    for start in range(0, 35, 5):
+        for t in range(5):
+            logits = model(torch.tensor(ids[start : start + t + 1])[None])[0, -1].double()
+            target = ids[start + t + 1]
+            losses.append((target, float((logits.logsumexp(0) - logits[target]).detach())))
+    everything = math.exp(np.mean([loss for _, loss in losses]))
+    rare = math.exp(np.mean([loss for target, loss in losses if target >= 9]))
+    found = perplexity(model, ids, rare_from=9)
+    assert found == pytest.approx((everything, rare), rel=1e-5)  # float32
+    assert perplexity(model, ids, rare_from=13)[1] is None
+    assert perplexity(model, ids, max_windows=2)[0] == pytest.approx(math.exp(np.mean([loss for _,
+        loss in losses[:10]])), rel=1e-5)
+
+
+def test_masked_accuracy_is_the_share_of_hits():
+    model = sharp(TinyBERT(BERTConfig(13, 8, 1, 2, 6, pad=-1)))
+    ids = np.random.default_rng(0).integers(1, 13, 200)
+    batches = list(masked_batches(ids, 6, 4, 3, 0, 0, 13))
+    hits = [int(model(torch.as_tensor(batch.inputs[0]))[i, t].argmax()) == batch.targets[i, t]
+        for batch in batches for i, t in np.argwhere(batch.targets != IGNORE)]
+    assert masked_accuracy(model, batches) == pytest.approx(np.mean(hits))
+
+
+def slow_bleu(sentences, references):
+    """Papineni et al. 2002: clipped n-gram precisions, times the brevity penalty."""
+    logs, ours, theirs = 0.0, sum(map(len, sentences)), sum(map(len, references))
+    for n in range(1, 5):
+        right = total = 0
+        for one, other in zip(sentences, references, strict=True):
+            a, b = (Counter(tuple(x[i : i + n]) for i in range(len(x) - n + 1))
+                for x in (one, other))
+            right += sum(min(count, b[gram]) for gram, count in a.items())
+            total += sum(a.values())
+        logs += math.log(right / total) / 4
+    return 100 * min(1, math.exp(1 - theirs / ours)) * math.exp(logs)
+
+
+def test_bleu_is_the_papers_on_words_as_they_are():
+    references = ["A man , who plays the guitar .".split(), "two dogs don't run on grass .".split()]
+    sentences = ["A man who plays the guitar .".split(),
+        "two big dogs don't run on grass .".split()]
+    assert bleu(sentences, references) == pytest.approx(slow_bleu(sentences, references), rel=1e-9)
+    assert bleu(references, references) == pytest.approx(100)
+    lower = [[word.lower() for word in text] for text in sentences]
+    assert bleu(lower, references) < bleu(sentences, references)  # case counts
+
+
+def test_translations_are_those_of_each_sentence_alone_in_their_order():
+    model = sharp(TinyTranslator(TranslatorConfig(11, 13, 8, 2, 2, block_size=6)))
+    words = (["<pad>", "<s>", "</s>", "<unk>", *(f"s{i}" for i in range(7))],
+        [f"t{i}" for i in range(13)])
+    sentences = [["s1", "s2", "s3"], ["s4"], ["s5", "new", "s6", "s0"], ["s2"] * 9]
+    expected = []
+    for one in sentences:
+        ids = [words[0].index(word) if word in words[0] else 3 for word in one][:5] + [2]
+        written = [1]
+        while len(written) <= 6 and written[-1] != 2:
+            written.append(int(model(torch.tensor([ids]), torch.tensor([written])[:, :6])[0,
+                -1].argmax()))
+        expected.append([words[1][i] for i in written[1:] if i != 2])
+    assert translations(model, sentences, words) == expected
+    assert len({tuple(one) for one in expected}) > 1
+
+
+def test_sts_is_spearmans_correlation():
+    rng = np.random.default_rng(0)
+    pairs = [(f"a{i}", f"b{i}", score) for i, score in enumerate(rng.permutation(9))]
+    table = {name: rng.normal(size=5) for one, other, _ in pairs for name in (one, other)}
+    cosine = [table[a] @ table[b] / np.linalg.norm(table[a]) / np.linalg.norm(table[b]) for a, b,
+        _ in pairs]
+    ranks = [np.argsort(np.argsort(x)) for x in (cosine, [score for *_, score in pairs])]
+    expected = 1 - 6 * ((ranks[0] - ranks[1]) ** 2).sum() / (9 * 80)
+
+    def vectors(sentences):
+        return np.array([table[name] for name in sentences])
+
+    assert sts(vectors, pairs) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError,
+            match="^sts: expected at least 3 pairs whose scores and cosines differ, got 1"):
+        sts(vectors, pairs[:1])
+
+
+def test_batches_of_similar_lengths_have_every_sequence_once():
+    lengths = [7, 1, 5, 3, 2]
+    batches = list(padded_batches([[n] * n for n in lengths], 2, 0))
+    assert [numbers for numbers, _ in batches] == [[1, 4], [3, 2], [0]]
+    assert batches[0][1].tolist() == [[1, 0], [2, 2]]

@@ -1,0 +1,197 @@
+"""Matrices and tokens from files: round trips, memory maps, damaged files, bad requests."""
+
+import os
+
+import numpy as np
+import pytest
+
+from see_min.errors import InputError
+from see_min.experiments.sources import (
+    coverage_line,
+    find_source,
+    load_matrix,
+    model_source,
+    named_benchmarks,
+)
+from see_min.words.lexicon import Lexicon
+
+E = np.random.default_rng(0).standard_normal((7, 3))
+
+
+def save_safetensors(path, **tensors):
+    numpy = pytest.importorskip("safetensors.numpy")
+    numpy.save_file(tensors, path)
+
+
+@pytest.mark.parametrize("kind, expected", [("<f2", "f4"), (">f4", "f4"), ("<f8", "f8")])
+@pytest.mark.parametrize("ending", ["npy", "npz", "safetensors"])
+def test_files_come_back_in_single_or_double_precision(tmp_path, kind, expected, ending):
+    path, array = tmp_path / f"e.{ending}", E.astype(kind)
+    if ending == "safetensors":
+        save_safetensors(path, embed=array.astype(array.dtype.newbyteorder("<")))
+    else:
+        np.save(path, array) if ending == "npy" else np.savez_compressed(path, a=array)
+    loaded = load_matrix(path)
+    assert loaded.dtype == np.dtype(expected) and loaded.dtype.isnative
+    np.testing.assert_array_equal(loaded, array)
+
+
+def test_bfloat16_is_widened_exactly(tmp_path):
+    torch, files = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    half = torch.tensor(E).bfloat16()
+    files.save_file({"wte.embed": half}, tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load_matrix(tmp_path), half.float().numpy())  # a folder
+
+
+def test_an_npy_file_stays_in_the_file(tmp_path):
+    np.save(tmp_path / "e.npy", E)
+    assert isinstance(load_matrix(tmp_path / "e.npy"), np.memmap)
+
+
+def test_the_largest_matrix_is_taken_in_safetensors_of_those_named_embed(tmp_path):
+    np.savez(tmp_path / "e.npz", small=E[:2], large=E, flat=np.zeros(99), cube=np.zeros((5, 5, 5)))
+    np.testing.assert_array_equal(load_matrix(tmp_path / "e.npz"), E)
+    save_safetensors(tmp_path / "e.safetensors", head=np.zeros((20, 20)), position_embed=E[:2],
+                     word_Embedding=E, embed_bias=np.zeros(99))
+    np.testing.assert_array_equal(load_matrix(tmp_path / "e.safetensors"), E)
+
+
+def test_pickled_objects_are_never_loaded(tmp_path):
+    class Mark:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    for name, save in (("e.npy", np.save), ("e.npz", np.savez)):
+        save(tmp_path / name, np.array([[Mark()]], dtype=object), allow_pickle=True)
+        with pytest.raises(InputError, match="e.np[yz]: expected a whole file of arrays, got"):
+            load_matrix(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "safetensors"])
+def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, ending):
+    path = tmp_path / f"e.{ending}"
+    if ending == "safetensors":
+        save_safetensors(path, embed=E)
+    else:
+        np.save(path, E) if ending == "npy" else np.savez(path, a=E)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 17):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=rf"e.{ending}: expected a whole file of arrays, got "):
+            load_matrix(path)
+
+
+@pytest.mark.parametrize("array, text", [
+    (np.arange(6).reshape(2, 3), "expected floats of at most 64 bits, got int64"),
+    (np.zeros(3), r"expected rows and columns, got shape \(3,\)"),
+    (np.zeros((0, 3)), r"expected rows and columns, got shape \(0, 3\)"),
+    (np.array([[1.0], [np.nan]]), "expected finite numbers, got NaN or infinity in row 1"),
+])
+def test_what_is_no_matrix_of_finite_floats_is_refused(tmp_path, array, text):
+    np.save(tmp_path / "e.npy", array)
+    with pytest.raises(InputError, match=text):
+        load_matrix(tmp_path / "e.npy")
+
+
+def test_an_unknown_ending_and_a_missing_file_are_refused(tmp_path):
+    with pytest.raises(InputError, match="expected one of .npy, .npz, .safetensors, got .txt"):
+        load_matrix(tmp_path / "e.txt")
+    with pytest.raises(InputError, match="e.npy: expected a whole file of arrays, got No"):
+        load_matrix(tmp_path / "e.npy")
+
+
+def a_source(tmp_path, vocabulary="the\ncat\nsat\na\nb\nc\nd\n"):
+    np.save(tmp_path / "e.npy", E)
+    (tmp_path / "vocab.txt").write_text(vocabulary)
+    return tmp_path / "e.npy"
+
+
+def test_a_matrix_has_the_vocabulary_beside_it_and_rows_keep_their_order(tmp_path):
+    source = find_source(a_source(tmp_path))
+    np.testing.assert_array_equal(source.matrix, E)
+    (tmp_path / "t.txt").write_text("cat sat cat\n")
+    vocabulary = source.vocabulary("none", tmp_path / "t.txt")
+    assert vocabulary.names == source.words == ["the", "cat", "sat", "a", "b", "c", "d"]
+    assert vocabulary.counts[1] > vocabulary.counts[2] > vocabulary.counts[3]
+    (tmp_path / "t.tsv").write_text("sat\t7\ncat\t1\n")
+    counts = source.vocabulary("none", tmp_path / "t.tsv").counts
+    assert counts.argmax() == 2
+
+
+def test_requests_that_contradict_each_other_are_refused(tmp_path):
+    path = a_source(tmp_path)
+    with pytest.raises(InputError, match="expected either --matrix FILE or --model .*, got both"):
+        find_source(path, model="x")
+    with pytest.raises(InputError, match="got neither"):
+        find_source()
+    with pytest.raises(InputError, match="vocabulary: expected --matrix with it, got a model"):
+        find_source(vocabulary=path, model="x")
+    a_source(tmp_path, "the\ncat\n")
+    with pytest.raises(InputError, match="vocabulary: expected 7 tokens, one per row of .*, got 2"):
+        find_source(path)
+
+
+def test_a_checkpoint_has_its_words(tmp_path):
+    torch = pytest.importorskip("torch")
+    from see_min.experiments.checkpoint import save_checkpoint
+    from see_min.toy.models import GPTConfig, TinyGPT
+
+    torch.manual_seed(0)
+    model = TinyGPT(GPTConfig(5, 8, 1, 2, 4))
+    save_checkpoint(model, tmp_path / "m.pt", list("abcde"))
+    source = find_source(tmp_path / "m.pt")
+    assert source.words == list("abcde")
+    np.testing.assert_array_equal(source.matrix, model.token_embedding.weight.detach().double())
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A folder of a BERT of 11 rows, two of them without a token."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##ting"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=130)
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+PAIRS = [("the cat", "cat", 5.0), ("sat", "the sat cat", 1.0), ("cat sat", "the", 2.5)]
+
+
+def test_a_model_gives_its_matrix_and_names_rows_without_a_token(bert):
+    source = model_source(bert)
+    assert source.matrix.shape == (11, 8)
+    assert source.words[5:] == ["the", "cat", "sat", "##ting", "[ROW9]", "[ROW10]"]
+
+
+def test_sentence_scores_take_the_matrix_and_give_the_old_one_back(bert):
+    torch = pytest.importorskip("torch")
+    source = model_source(bert)
+    own, weight = source.sts(PAIRS), source.model.get_input_embeddings().weight
+    assert source.sts(PAIRS, source.matrix) == own
+    turned = np.roll(source.matrix, 1, axis=0)
+    scores = {source.sts(PAIRS, np.random.default_rng(i).permutation(turned)) for i in range(9)}
+    assert len(scores) > 1  # the matrix has an effect
+    assert torch.equal(weight.double(), torch.tensor(source.matrix)) and source.sts(PAIRS) == own
+
+
+def test_tokens_are_counted_with_the_special_ones_and_drawn_to_zipf(bert, tmp_path):
+    (tmp_path / "t.txt").write_text("the cat\n\ncat\n")
+    source = model_source(bert)
+    assert source._count(tmp_path / "t.txt").tolist() == [0, 0, 2, 2, 0, 1, 2, 0, 0, 0, 0]
+
+
+def test_benchmarks_are_named_by_their_files_and_coverage_by_types_and_tokens(tmp_path):
+    (tmp_path / "a.txt").write_text("car\tauto\t9\n")
+    assert named_benchmarks([tmp_path / "a.txt"]) == {"a": [("car", "auto", 9.0)]}
+    with pytest.raises(InputError, match="similarity: expected files of different names, got a tw"):
+        named_benchmarks([tmp_path / "a.txt", tmp_path / "a.txt"])
+    lexicon = Lexicon.of({"the": [("x",)]})
+    vocabulary = find_source(a_source(tmp_path)).vocabulary(lexicon)
+    assert coverage_line(lexicon, vocabulary).startswith("the lexicon covers 14% of the 7 tokens")
