@@ -16,6 +16,11 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
+def squares(array):
+    """The sum of squares."""
+    return float((np.asarray(array) ** 2).sum())
+
+
 def product(vectors):
     """v_1 (x) ... (x) v_n."""
     return reduce(np.kron, vectors, np.ones(1))
@@ -53,3 +58,9 @@ def slow_row(encoding, w):
 
 def slow_matrix(encoding):
     return np.array([slow_row(encoding, w) for w in range(len(encoding))])
+
+
+def slow_cosine(x, y):
+    """Of two vectors; 0 where one of them is zero."""
+    norms = sum(a * a for a in x) * sum(b * b for b in y)
+    return sum(a * b for a, b in zip(x, y)) / np.sqrt(norms) if norms else 0.0

@@ -1,4 +1,4 @@
-"""Checkpoints: identical logits in a fresh process, nothing executed, damage named."""
+"""Checkpoints: identical logits in a fresh process, names kept, no code run, damage named."""
 
 import os
 import re
@@ -24,6 +24,14 @@ from see_min.toy.models import (
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 IDS = [[1, 2, 10, 0, 7], [3, 4, 5, 6, 3]]
+WORDS = [f"w{i}" for i in range(30)]
+SIZES = 12, 1, 2, 7
+KINDS = {
+    "gpt": lambda: (TinyGPT(GPTConfig(30, *SIZES)), WORDS),
+    "bert": lambda: (TinyBERT(BERTConfig(30, *SIZES, pad=3)), WORDS),
+    "translator": lambda: (TinyTranslator(TranslatorConfig(30, 27, *SIZES)), [WORDS, WORDS[:27]]),
+    "shared": lambda: (TinyTranslator(TranslatorConfig(30, 30, *SIZES, shared=True)), [WORDS] * 2),
+}
 RELOAD = """
 import sys, numpy as np, torch
 from see_min.experiments.checkpoint import load_checkpoint
@@ -40,39 +48,37 @@ for path in sys.argv[1:]:
 def made(kind, method=None):
     """A model of a kind, and its words."""
     torch.manual_seed(0)
-    words = [f"w{i}" for i in range(30)]
-    if kind == "translator":
-        model, own = TinyTranslator(TranslatorConfig(30, 27, 12, 1, 2, 7)), [words, words[:27]]
-    elif kind == "shared":
-        model, own = (TinyTranslator(TranslatorConfig(30, 30, 12, 1, 2, 7, shared=True)),
-            [words, words])
-    elif kind == "bert":
-        model, own = TinyBERT(BERTConfig(30, 12, 1, 2, 7, pad=3)), words
-    else:
-        model, own = TinyGPT(GPTConfig(30, 12, 1, 2, 7)), words
-    if method:
-        for name in model.embeddings[:1] if kind == "shared" else model.embeddings:
-            rows = model.get_submodule(name).num_embeddings
-            compress(model, words[:rows], 2, name=name, method=method, sweeps=1)
-    return model.eval(), own
+    model, words = KINDS[kind]()
+    for name in model.embeddings[: 1 if kind == "shared" else 2] if method else ():
+        rows = model.get_submodule(name).num_embeddings
+        compress(model, WORDS[:rows], 2, name=name, method=method, sweeps=1)
+    return model.eval(), words
 
 
 def test_every_kind_of_model_gives_bit_identical_logits_in_a_fresh_process(tmp_path):
     paths, expected = [], []
-    for kind in ("gpt", "bert", "translator", "shared"):
-        for method in (None, "see", "svd"):
-            model, words = made(kind, method)
-            path = str(tmp_path / f"{kind}{method}.pt")
-            save_checkpoint(model, path, words)
-            with torch.no_grad():
-                logits = model(*[torch.tensor(IDS)] * len(model.embeddings)).numpy()
-            np.save(path + ".npy", logits)
-            paths.append(path)
-            parameters = sum(p.numel() for p in model.parameters())
-            expected.append(f"True {words[-1][-1]} {type(model).__name__} {parameters}")
+    for kind, method in ((kind, method) for kind in KINDS for method in (None, "see", "svd")):
+        model, words = made(kind, method)
+        path = str(tmp_path / f"{kind}{method}.pt")
+        save_checkpoint(model, path, words)
+        with torch.no_grad():
+            logits = model(*[torch.tensor(IDS)] * len(model.embeddings)).numpy()
+        np.save(path + ".npy", logits)
+        paths.append(path)
+        parameters = sum(p.numel() for p in model.parameters())
+        expected.append(f"True {words[-1][-1]} {type(model).__name__} {parameters}")
     run = subprocess.run([sys.executable, "-c", RELOAD.format(ids=IDS), *paths], cwd=ROOT,
-        text=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+                         text=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert (run.returncode, run.stderr, run.stdout.splitlines()) == (0, "", expected)
+
+
+def test_words_and_units_keep_their_names(tmp_path):
+    model, words = made("translator", "see")
+    save_checkpoint(model, tmp_path / "a.pt", words)
+    again, _ = load_checkpoint(tmp_path / "a.pt")
+    for name in model.embeddings:
+        ours, theirs = (one.get_submodule(name).names for one in (again, model))
+        assert ours == theirs and "word:w0" in ours["bag_names"] and ours["slot_names"]
 
 
 @pytest.mark.parametrize("kind", ["gpt", "translator"])
@@ -86,7 +92,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path, kind):
         with pytest.raises(ValueError, match=expected):
             load_checkpoint(path)
     for other in ([], {}, {"format": "other"}, stored | {"format": "see_min bert 2"},
-            stored | {"state": {}}):
+                  stored | {"state": {}}, stored | {"words": []}):
         torch.save(other, path)
         with pytest.raises(ValueError, match=expected):
             load_checkpoint(path)

@@ -1,6 +1,5 @@
 """Comparisons on a matrix whose rows are sums of vectors of sememes: knowledge must help."""
 
-import argparse
 import json
 import subprocess
 import sys
@@ -8,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny import call, refused
 
 from see_min.errors import InputError
-from see_min.experiments import comparison
 from see_min.experiments.comparison import (
     COMPARED,
     Dense,
@@ -138,45 +137,33 @@ def test_means_are_over_seeds_and_gains_per_seed():
 
 @pytest.fixture
 def command(data, tmp_path):
-    """Run `compare` on the files of the data, after changing its flags."""
+    """The words of `compare` with the files of the data."""
     np.save(tmp_path / "e.npy", data[0])
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
     (tmp_path / "a.txt").write_text("\n".join(f"{a}\t{b}\t{score}" for a, b, score in pairs()))
-
-    def run(*flags):
-        parser = argparse.ArgumentParser()
-        comparison.add_arguments(parser)
-        flags = ["--lexicon", "none", "--out", str(tmp_path / "out"), *map(str, flags)]
-        comparison.run(parser.parse_args(flags), "python -m see_min compare ...")
-        return tmp_path / "out"
-
-    return run
+    (tmp_path / "sts.csv").write_text("a,b,1\n")
+    return ["compare", "--matrix", tmp_path / "e.npy", "--lexicon", "none", "--quick",
+            "--out", tmp_path / "out"]
 
 
 def test_the_command_writes_data_a_table_and_a_figure(command, tmp_path, capsys):
-    out = command("--matrix", tmp_path / "e.npy", "--quick", "--methods", "see", "shuffled",
-                  "--ratios", 4, "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
-    names = sorted(path.name for path in out.iterdir())
-    assert names == ["compare.json", "compare.md", "compare.png"]
-    said = capsys.readouterr()
+    code, said, log = call(capsys, *command, "--methods", "see", "shuffled", "--ratios", 4,
+                           "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
+    out = tmp_path / "out"
+    assert code == 0 and {path.name for path in out.iterdir()} == {
+        "compare.json", "compare.md", "compare.png"}
     table = (out / "compare.md").read_text()
-    assert said.out.startswith(table) and "1/4 see at 4x, seed 0: " in said.err
+    assert said.startswith(table) and "1/4 see at 4x, seed 0: " in log
     rows = json.loads((out / "compare.json").read_text())["rows"]
     see = np.mean([row["scores"]["a"] for row in rows if row["method"] == "see"])
     assert "| see, 4 | 1/4." in table and f"{see:.3f}" in table
     assert "What the lexicon contributes" in table and "Pairs whose two words" in table
 
 
-@pytest.mark.parametrize("flags, text", [
-    ((), "matrix: expected either --matrix FILE or --model FOLDER, got neither"),
-    (("--matrix", "x.npy", "--model", "y"), "got both"),
-    (("--matrix", "x.npy", "--sts", "STS"), "sts: expected --model, .* got none"),
-    (("--matrix", "x.npy", "--methods", "lsa"), "method: expected one of see, .*, got 'lsa'"),
-])
-def test_flags_that_contradict_each_other_are_refused(command, tmp_path, flags, text):
-    (tmp_path / "sts.csv").write_text("a,b,1\n")
-    with pytest.raises(InputError, match=text):
-        command(*(str(tmp_path / "sts.csv") if flag == "STS" else flag for flag in flags))
+def test_flags_that_make_no_sense_are_refused(command, tmp_path, capsys):
+    sts = "sts: expected --model, whose embedding the matrix can replace, got none"
+    assert sts in refused(capsys, *command, "--sts", tmp_path / "sts.csv")
+    assert "method: expected one of see, " in refused(capsys, *command, "--methods", "lsa")
     assert not (tmp_path / "out").exists()
 
 

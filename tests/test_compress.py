@@ -2,12 +2,12 @@
 
 import copy
 import functools
-import itertools
 import re
 
 import numpy as np
 import pytest
 import torch
+from tiny import SPECIAL, WORDS, D, V, transformer
 from torch import nn
 
 from see_min.bridge import SememeEmbedding, TiedHead, compress, to_dense
@@ -17,60 +17,31 @@ from see_min.words.lexicon import Lexicon
 from see_min.words.vocabulary import build_vocabulary
 
 torch.set_num_threads(1)
-V, D, RATIO = 307, 32, 8
-IDS = torch.tensor([[5, 9, 300, 1, 0], [7, 7, 2, 306, 11]])
-
-
-def names(size=V):
-    """Tokens of two morphemes each."""
-    parts = "bcdfghjklmn", "aeiouy", ("ing", "ed", "er", "ly", "est")
-    return ["".join(letters) for letters in itertools.islice(itertools.product(*parts), size)]
-
-
-@functools.cache
-def words(size=V, seed=0):
-    """A vocabulary whose counts do not fall with the row."""
-    counts = np.random.default_rng(seed).integers(1, 1000, size)
-    cuts = {name: (name[:2], name[2:]) for name in names(size)}
-    return build_vocabulary(names(size), Lexicon({}), counts, segmentation=cuts)
-
-
-SMALL = {"vocab_size": V, "hidden_size": D, "intermediate_size": 24, "num_hidden_layers": 2,
-         "num_attention_heads": 2}
-WHOLE = {"vocab_size": V, "d_model": D, "num_heads": 2, "num_layers": 2, "d_ff": 24, "d_kv": 16,
-         "dropout_rate": 0.0}
-CODER = {"vocab_size": V, "d_model": D, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0,
-         "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "encoder_attention_heads": 2,
-         "decoder_attention_heads": 2, "max_position_embeddings": 32, "scale_embedding": True}
-GPT = {"vocab_size": V, "n_embd": D, "n_layer": 2, "n_head": 2, "n_positions": 32,
-       "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-MARIAN = {**CODER, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 211,
-          "num_beams": 1}
+RATIO = 8
+NAMES = [*SPECIAL, *WORDS]
+IDS = torch.tensor([[5, 9, 299, 1, 0], [7, 7, 2, 206, 11]])
 MODELS = {
-    "gpt2": ("GPT2LMHeadModel", GPT),
-    "bert": ("BertForMaskedLM", {**SMALL, **QUIET, "max_position_embeddings": 32}),
-    "llama tied": ("LlamaForCausalLM", {**SMALL, "tie_word_embeddings": True}),
-    "llama untied": ("LlamaForCausalLM", {**SMALL, "tie_word_embeddings": False}),
-    "bart": ("BartForConditionalGeneration", CODER),
-    "t5": ("T5ForConditionalGeneration", WHOLE),
+    "gpt2": ("GPT2LMHeadModel", {}),
+    "bert": ("BertForMaskedLM", {}),
+    "llama tied": ("LlamaForCausalLM", {"tie_word_embeddings": True}),
+    "llama untied": ("LlamaForCausalLM", {"tie_word_embeddings": False}),
+    "bart": ("BartForConditionalGeneration", {"scale_embedding": True}),
+    "t5": ("T5ForConditionalGeneration", {}),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def build(kind, **sizes):
-    """A model of transformers with random weights; its biases of the vocabulary are not zero."""
-    transformers = pytest.importorskip("transformers")
-    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    if "Generation" in kind or "Marian" in kind:
-        ends["decoder_start_token_id"] = 0
-    torch.manual_seed(0)
-    kind = getattr(transformers, kind)
-    model = kind(kind.config_class(**ends | sizes)).eval()
-    for key, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if tensor.shape[-1] == V and "bias" in key:
-            nn.init.normal_(tensor)
-    return model
+@functools.cache
+def words(size=V):
+    """A vocabulary of two morphemes a word, whose counts do not fall with the row."""
+    counts = np.random.default_rng(0).integers(1, 1000, size)
+    cuts = {name: (name[:2], name[2:]) for name in NAMES[:size]}
+    return build_vocabulary(NAMES[:size], Lexicon({}), counts, segmentation=cuts)
+
+
+def build(name):
+    kind, changes = MODELS[name]
+    return transformer(kind, **changes)
 
 
 def logits(model, ids=IDS):
@@ -80,7 +51,7 @@ def logits(model, ids=IDS):
 
 def compressed(name):
     """(the model, a dense copy whose rows are overwritten by those of the encoding, report)."""
-    model = build(MODELS[name][0], **MODELS[name][1])
+    model = build(name)
     dense = copy.deepcopy(model)
     report, = compress(model, words(), RATIO, sweeps=3)
     with torch.no_grad():  # in place: whatever shares the weight has the rows too
@@ -120,7 +91,7 @@ def test_a_compressed_model_generates_what_the_dense_one_with_its_rows_generates
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "bart"])
 def test_a_bfloat16_model_keeps_its_data_type_and_trains(name):
-    model = build(MODELS[name][0], **MODELS[name][1]).bfloat16()
+    model = build(name).bfloat16()
     compress(model, words(), RATIO, sweeps=2)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     scores = logits(model)
@@ -145,20 +116,9 @@ def test_gradient_checkpointing_changes_no_gradient(name):
 
 
 @every_model
-def test_to_dense_gives_plain_classes_with_the_outputs_and_the_ties(name):
-    model, dense, _ = compressed(name)
-    before = logits(model)
-    to_dense(model)
-    torch.testing.assert_close(logits(model), before, rtol=1e-5, atol=1e-5)
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    assert isinstance(embedding, nn.Embedding) and type(head) is nn.Linear
-    assert (head.weight is embedding.weight) == (name != "llama untied")
-    assert count(model) == count(dense)
-
-
-@every_model
 def test_methods_of_transformers_keep_ties_or_refuse_until_the_model_is_dense(name, tmp_path):
-    model = copy.deepcopy(compressed(name)[0])  # guards are copied, too
+    model, dense, _ = compressed(name)
+    model = copy.deepcopy(model)  # guards are copied, too
     before = logits(model)
     model.tie_weights()
     model.init_weights()
@@ -169,25 +129,31 @@ def test_methods_of_transformers_keep_ties_or_refuse_until_the_model_is_dense(na
             call(tmp_path / "model")
     assert not list(tmp_path.iterdir())
     to_dense(model).save_pretrained(tmp_path / "model")
+    torch.testing.assert_close(logits(model), before, rtol=1e-5, atol=1e-5)
     again = type(model).from_pretrained(tmp_path / "model")
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0)
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert isinstance(embedding, nn.Embedding) and type(head) is nn.Linear
+    assert (head.weight is embedding.weight) == (name != "llama untied")
+    assert count(model) == count(dense)
 
 
 @pytest.mark.parametrize("kind, sizes, expected", [
-    ("GPT2LMHeadModel", {**GPT, "n_positions": 900}, "transformer.wte"),
-    ("T5ForConditionalGeneration", {**WHOLE, "relative_attention_num_buckets": 9000}, "shared"),
-    ("BartForConditionalGeneration", {**CODER, "tie_word_embeddings": False},
+    ("GPT2LMHeadModel", {"max_position_embeddings": 900}, "transformer.wte"),
+    ("T5ForConditionalGeneration", {"relative_attention_num_buckets": 9000}, "shared"),
+    ("BartForConditionalGeneration", {"tie_word_embeddings": False},
      "model.encoder.embed_tokens"),  # nothing reads model.shared there
 ])
 def test_without_a_name_the_table_of_the_input_ids_is_compressed(kind, sizes, expected):
-    model = build(kind, **sizes)
+    model = transformer(kind, **sizes)
     before = logits(model)
     assert compress(model, words(), RATIO, sweeps=1)[0].names[0] == expected
     assert not torch.allclose(logits(model), before)
 
 
 def test_an_encoder_and_a_decoder_with_tables_of_their_own_are_compressed_by_name():
-    model, dense = build("MarianMTModel", **MARIAN), build("MarianMTModel", **MARIAN)
+    two = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 211, "num_beams": 1}
+    model, dense = (transformer("MarianMTModel", scale_embedding=True, **two) for _ in range(2))
     sides = ["model.encoder.embed_tokens", "model.decoder.embed_tokens"]
     reports = compress(model, dict(zip(sides, (words(), words(211)))), RATIO, sweeps=2)
     assert [one.names for one in reports] == [sides[:1], [sides[1], "lm_head"]]
@@ -195,9 +161,8 @@ def test_an_encoder_and_a_decoder_with_tables_of_their_own_are_compressed_by_nam
     with torch.no_grad():
         for key in sides:
             dense.get_submodule(key).weight.copy_(model.get_submodule(key).weight)
-    torch.testing.assert_close(logits(model, ids), logits(dense, ids), rtol=1e-5, atol=1e-5)
-    to_dense(model)
-    torch.testing.assert_close(logits(model, ids), logits(dense, ids), rtol=1e-5, atol=1e-5)
+    for same in (model, to_dense(model)):
+        torch.testing.assert_close(logits(same, ids), logits(dense, ids), rtol=1e-5, atol=1e-5)
 
 
 # ---------------------------------------------------------------- words, methods, refusals
@@ -229,23 +194,20 @@ def test_rows_in_the_order_of_the_model_have_the_error_that_is_said(method):
 
 
 def test_words_may_be_a_list_an_array_a_dict_or_a_vocabulary():
-    tokens, built = names(), build_vocabulary(names(), "none")
-    by_id = {token: row for row, token in reversed(list(enumerate(tokens)))}
+    by_id = {token: row for row, token in reversed(list(enumerate(NAMES)))}
     found = []
-    for given in (tokens, np.array(tokens), by_id, built):
+    for given in (NAMES, np.array(NAMES), by_id, build_vocabulary(NAMES, "none")):
         model = Tied()
         compress(model, given, RATIO, lexicon="none", sweeps=1)
         found.append(model.words.weight)
     assert all(torch.equal(rows, found[0]) for rows in found)
-
-
-def test_rows_without_a_token_may_be_missing_in_the_dict_of_tokens():
-    by_id = {token: row for row, token in enumerate(names(300))}  # V is 307
+    by_id = {token: by_id[token] for token in NAMES[:290]}  # rows without a token
     assert compress(Tied(), by_id, RATIO, lexicon="none", sweeps=1)[0].shape == (V, D)
 
 
 def test_several_embeddings_have_a_vocabulary_each_as_lists_or_dicts():
-    for of_tags in (words(101), names(101), {name: i for i, name in enumerate(names(101))}):
+    tags = NAMES[:101]
+    for of_tags in (words(101), tags, {name: i for i, name in enumerate(tags)}):
         model = Tied()
         given = {"tags": of_tags, "words": words()}
         counts = {"tags": np.arange(101)}
@@ -272,28 +234,23 @@ def with_nan():
 
 
 def twice():
-    model = build("GPT2LMHeadModel", **GPT)
+    model = build("gpt2")
     compress(model, words(), RATIO, sweeps=1)
     return model
 
 
-def bart():
-    return build("BartForConditionalGeneration", **CODER)
-
-
 BOTH = {"model.shared": words(), "model.decoder.embed_tokens": words()}
-ROWS = "words: expected 307, one per row of words, got 300"
 REFUSED = {
     "name": (Tied, {"name": "x"}, "name: expected one of words, tags, got 'x'"),
-    "length": (Tied, {"words": names(300)}, ROWS),
-    "id": (Tied, {"words": {"a": 307}}, "words: expected whole numbers from 0 to 306, got 307"),
+    "length": (Tied, {"words": NAMES[:9]}, "words: expected 300, one per row of words, got 9"),
+    "id": (Tied, {"words": {"a": 300}}, "words: expected whole numbers from 0 to 299, got 300"),
     "second length": (Tied, {"words": {"words": words(), "tags": words()}}, "words: expected 101"),
     "nan": (with_nan, {}, "words: expected finite numbers, got 1 that"),
     "pq": (Tied, {"method": "pq"}, "method: expected one whose result is an encoding, got 'pq'"),
-    "method": (Tied, {"method": "zip"}, "method"),
     "ratio": (Tied, {"ratio": 5000}, "ratio: expected "),
     "twice": (twice, {}, "name: expected one of transformer.wpe, got SememeEmbedding"),
-    "one weight twice": (bart, {"words": BOTH}, "words: expected one name per weight, got "),
+    "one weight twice": (lambda: build("bart"), {"words": BOTH},
+                         "words: expected one name per weight, got "),
 }
 
 

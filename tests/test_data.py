@@ -1,7 +1,6 @@
 """Text -> documents -> words -> ids -> batches: what is prose, which split, targets, bad files."""
 
 import gzip
-import re
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -11,6 +10,8 @@ import pytest
 
 from see_min.errors import InputError
 from see_min.toy import data
+from see_min.words.tokens import normalise
+from see_min.words.vocabulary import Vocabulary
 
 GOOD = "This sentence is long enough to count as English."
 OTHER = "And here is another one that says something else."
@@ -21,81 +22,59 @@ OTHER = "And here is another one that says something else."
 
 @pytest.mark.parametrize(("docstring", "expected"), [
     (f"{GOOD}\n\n{OTHER}", [GOOD, OTHER]),
-    ("This sentence is broken into lines\nand is one paragraph of English.",
-     ["This sentence is broken into lines and is one paragraph of English."]),
-    (f"{GOOD}\n\n>>> f('code that no one should read here.')\n'output'\n\n{OTHER}", [GOOD, OTHER]),
+    (f"{GOOD}\n>>> f(0)\nValueError: it must not be zero or less.\n\n{OTHER}", [GOOD, OTHER]),
     (f"{GOOD}\n\n    ... a continued line of code, no prose at all.\n\n{OTHER}", [GOOD, OTHER]),
     (f"Here is an example that shows the way::\n\n    x = all of this is code.\n\n{OTHER}",
      ["Here is an example that shows the way::", OTHER]),
-    (f"{GOOD}\n>>> f(0)\nValueError: it must not be zero or less.\n\n{OTHER}", [GOOD, OTHER]),
     (f".. note:: below\n\n    All of this block is a directive.\n\n{OTHER}", [OTHER]),
     (f"{GOOD}\n\nParameters\n----------\nx : int\ny : array (V, D)\n\n{OTHER}", [GOOD, OTHER]),
     ("===== =====\nname  value\n===== =====\none   two\n===== =====", []),
-    (":param x: int\n:rtype: float", []),
     (f"- {GOOD}\n- {OTHER}", [f"- {GOOD}", f"- {OTHER}"]),
-    ("The value :math:`a^2 + b` is the sum of two other values.",
+    ("The value :math:`a^2 + b` is the sum\nof two other values.",
      ["The value is the sum of two other values."]),
-    ("Use :func:`numpy.dot` or ``matmul`` for the product of *two* arrays.",
-     ["Use numpy.dot or matmul for the product of two arrays."]),
-    ("The method is described well in a paper [3]_ at https://example.org/x by them.",
-     ["The method is described well in a paper at by them."]),
+    ("Use :func:`numpy.dot` or ``matmul`` for *two* arrays as in a paper [3]_.",
+     ["Use numpy.dot or matmul for two arrays as in a paper ."]),
     ("f(x, y, z, 1, 2, 3, 4, 5) -> (a, b).", []),
     ("Too short a line.", []),
     ("this one has words enough but it does not end like one", []),
-    ("", []),
 ])
 def test_prose_keeps_sentences_and_drops_code_tables_and_formulas(docstring, expected):
     assert data.prose(docstring) == expected
 
 
 def test_docstrings_are_found_at_every_depth_and_nowhere_else(tmp_path):
+    inner = [f"The {name} of this file may say what it does." for name in ("method", "coroutine")]
     path = tmp_path / "m.py"
     path.write_text(f'''"""{GOOD}"""
 X = """This string is no docstring but it looks like one."""
 class A:
     """{OTHER}"""
     def f(self):
-        """A method may say what it does in a sentence."""
-        def g():
-            """A function inside of a function may say so as well."""
+        """{inner[0]}"""
 async def h():
-    """A coroutine may say what it waits for in a sentence."""
+    """{inner[1]}"""
 ''')
-    assert data.file_prose(path) == [
-        [GOOD], [OTHER], ["A method may say what it does in a sentence."],
-        ["A function inside of a function may say so as well."],
-        ["A coroutine may say what it waits for in a sentence."],
-    ]
+    assert data.file_prose(path) == [[GOOD], [OTHER], *([text] for text in inner)]
 
 
-@pytest.fixture
-def pretend(tmp_path, monkeypatch):
-    """A package whose import would fail, with a copy, tests, and files that do not parse."""
-    root = tmp_path / "pretend_prose"
+def test_documents_of_a_package_have_no_duplicates_and_leave_out_its_tests(tmp_path, monkeypatch):
+    """In the order of the files; the package is read and never imported."""
     inner = "Only this sentence stands in the inner file of them."
     files = {
         "__init__.py": "raise RuntimeError('the corpus must not import packages')",
         "a.py": f'"""{GOOD}"""\ndef f():\n    """{OTHER}\n\n    {GOOD.upper()}\n\n    {OTHER}"""\n',
         "broken.py": '"""A sentence in a file that does not parse at all."""\ndef (:\n',
-        "code.py": "x = 1\n",
         "inner/copy.py": f'"""{GOOD}\n\n{inner}"""\n',
         "latin.py": '"""A sentence in a file of another encoding, café or so."""\n',
         "tests/test_a.py": '"""A sentence in a test that should not be part of it."""\n',
     }
     for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="latin-1")
+        path = tmp_path / "pretend_prose" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="latin-1")
     monkeypatch.syspath_prepend(str(tmp_path))
-    return inner
-
-
-def test_documents_of_a_package_have_no_duplicates_and_leave_out_its_tests(pretend):
-    """In the order of the files; the package is read and never imported."""
-    assert data.default_documents(("pretend_prose",)) == [GOOD, OTHER, pretend]
-    assert data.default_documents(("pretend_prose", "pretend_prose")) == [GOOD, OTHER, pretend]
+    assert data.default_documents(("pretend_prose",)) == [GOOD, OTHER, inner]
     assert "pretend_prose" not in sys.modules
-    names = [path.name for path in data.package_files("pretend_prose")]
-    assert names == ["__init__.py", "a.py", "broken.py", "code.py", "copy.py", "latin.py"]
 
 
 def test_a_package_that_is_not_installed_is_named():
@@ -123,23 +102,11 @@ def test_a_file_is_cut_at_blank_lines(tmp_path):
     assert data.file_documents(path) == ["dos text", "second"]
 
 
-@pytest.mark.parametrize(("content", "text"), [
-    (b"", ": expected words, got an empty text"),
-    (b" \n\n \t\n", ": expected words, got an empty text"),
-    (b"a\nb\nc \xe9 d\n", ":3: expected UTF-8, got byte 0xe9"),
-    (None, ": expected "),
-])
-def test_a_file_without_a_text_is_named(tmp_path, content, text):
+def test_a_file_without_a_text_is_named(tmp_path):
     path = tmp_path / "text.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(f"{path}{text}")):
+    path.write_bytes(b" \n\n \t\n")
+    with pytest.raises(InputError, match=f"{path}: expected words, got an empty text"):
         data.file_documents(path)
-
-
-def test_an_empty_name_is_no_file():
-    with pytest.raises(InputError, match="corpus: expected the name of a text file, got ''"):
-        data.file_documents("")
 
 
 # ------------------------------------------------------------------ vocabularies and ids
@@ -168,7 +135,6 @@ def test_no_document_stands_in_both_splits_and_none_is_lost():
 def test_a_seed_decides_the_split():
     one, same, other = (data.build_corpus(DOCUMENTS, 1000, seed=seed) for seed in (1, 1, 2))
     assert one.words == same.words != other.words
-    assert all(map(np.array_equal, one[1:], same[1:]))
 
 
 def test_the_vocabulary_is_ordered_by_frequency_then_letter():
@@ -181,14 +147,13 @@ def test_the_vocabulary_is_ordered_by_frequency_then_letter():
 
 @pytest.mark.parametrize(("documents", "settings", "text"), [
     (DOCUMENTS, {"vocab_size": 2}, "vocab_size: expected at least 3, got 2"),
-    (DOCUMENTS, {"min_tokens": 1000},
+    (DOCUMENTS, {"vocab_size": 9, "min_tokens": 1000},
      "corpus: expected at least 1000 tokens in the validation split, got"),
-    ([], {}, "corpus: expected at least 1 tokens in the training split, got 0"),
-    (["one document"], {}, "corpus: expected at least 1 tokens in the training split, got 0"),
+    (["one"], {"vocab_size": 9}, "corpus: expected at least 1 tokens in the training split, got 0"),
 ])
 def test_texts_and_vocabularies_that_are_too_small_are_refused(documents, settings, text):
     with pytest.raises(InputError, match=text):
-        data.build_corpus(documents, **({"vocab_size": 100} | settings))
+        data.build_corpus(documents, **settings)
 
 
 def test_word_vocabulary_falls_by_count_and_counts_every_occurrence_once():
@@ -200,18 +165,10 @@ def test_word_vocabulary_falls_by_count_and_counts_every_occurrence_once():
 
 
 def test_word_vocabulary_keeps_within_its_bounds():
-    sentences = ["b a c b a e".split()]
-    assert data.word_vocabulary(sentences, min_count=1, vocab_size=6)[0][4:] == ["a", "b"]
-    assert data.word_vocabulary(sentences, min_count=3)[0][4:] == []
-    for name, value, low in ("vocab_size", 4, 5), ("min_count", 0, 1):
-        with pytest.raises(InputError, match=f"{name}: expected at least {low}, got {value}"):
-            data.word_vocabulary(sentences, **{name: value})
-
-
-def test_a_word_without_an_id_is_unknown():
-    words, _ = data.word_vocabulary(["a a b b".split()])
-    numbers = {word: number for number, word in enumerate(words)}
-    assert [words[i] for i in data.encode("b x a".split(), numbers)] == ["b", "<unk>", "a"]
+    sentences = ["b a c b a e e e".split()]
+    assert data.word_vocabulary(sentences, vocab_size=6)[0][4:] == ["e", "a"]
+    with pytest.raises(InputError, match="vocab_size: expected at least 5, got 4"):
+        data.word_vocabulary(sentences, vocab_size=4)
 
 
 def test_parallel_lines_are_read_alike_from_plain_and_compressed_files(tmp_path):
@@ -223,15 +180,14 @@ def test_parallel_lines_are_read_alike_from_plain_and_compressed_files(tmp_path)
 
 
 @pytest.mark.parametrize(("first", "second", "text"), [
-    (b"x\ny\nz\n", b"x\ny\n", "a, {b}: expected as many lines in both, got 3 and 2"),
-    (b"x\n\n", b"\ny\n", "a, {b}: expected at least 1 line with words in both, got none"),
-    (b"x\n\n", b"x\n\xff\n", "b:2: expected UTF-8, got byte 0xff"),
+    ("x\ny\nz\n", "x\ny\n", "expected as many lines in both, got 3 and 2"),
+    ("x\n\n", "\ny\n", "expected at least 1 line with words in both, got none"),
 ])
 def test_parallel_files_that_do_not_match_are_named(tmp_path, first, second, text):
     a, b = tmp_path / "a", tmp_path / "b"
-    a.write_bytes(first)
-    b.write_bytes(second)
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/{text.format(b=b)}")):
+    a.write_text(first)
+    b.write_text(second)
+    with pytest.raises(InputError, match=f"{a}, {b}: {text}"):
         data.read_parallel(a, b)
 
 
@@ -242,13 +198,6 @@ V, MASK, OTHERS = 53, 4, (0, 1, 2, 3)  # special: the mask and others
 
 def some_ids(number=2000, seed=0):
     return np.random.default_rng(seed).integers(0, V, number)
-
-
-def equal(left, right):
-    """Whether two lists of batches are the same."""
-    left, right = ([array for batch in side for array in (*batch.inputs, batch.targets)]
-                   for side in (left, right))
-    return len(left) == len(right) and all(map(np.array_equal, left, right))
 
 
 def test_windows_predict_every_token_but_the_first_once():
@@ -263,15 +212,13 @@ def test_windows_predict_every_token_but_the_first_once():
 
 def test_language_targets_are_the_inputs_one_later_and_both_ends_are_reached():
     ids = 10 + np.arange(50)  # every id tells its place
-    drawn = list(data.language_batches(ids, 7, 5, 400, seed=0))
-    assert len(drawn) == 400
+    drawn, other = (list(data.language_batches(ids, 7, 5, 400, seed)) for seed in (0, 1))
     for batch in drawn:
         assert batch.inputs[0].shape == batch.targets.shape == (5, 7)
         assert np.array_equal(batch.targets, batch.inputs[0] + 1)
-    assert min(batch.inputs[0].min() for batch in drawn) == 10
-    assert max(batch.targets.max() for batch in drawn) == 59
-    assert equal(drawn, list(data.language_batches(ids, 7, 5, 400, seed=0)))
-    assert not equal(drawn, list(data.language_batches(ids, 7, 5, 400, seed=1)))
+    read = [batch.inputs[0] for batch in drawn]
+    assert len(read) == 400 and np.min(read) == 10 and np.max(read) == 58
+    assert not np.array_equal(read, [batch.inputs[0] for batch in other])
 
 
 def test_a_text_of_one_window_has_one_batch_and_a_shorter_one_is_refused():
@@ -312,21 +259,20 @@ def test_masked_words_are_80_in_100_mask_10_random_and_10_themselves():
     assert min(random) > MASK and len(random) > others * 0.9
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 5])
+@pytest.mark.parametrize("block_size", [1, 5])
 def test_every_window_with_an_ordinary_word_has_a_masked_one(block_size):
     ids = np.where(np.arange(2000) % 2, some_ids(), 0)
     drawn = data.random_windows(ids, block_size, 16, 40, seed=0)
     for batch, window in zip(masked(ids=ids, block_size=block_size), drawn, strict=True):
-        for row, target in zip(window, batch.targets, strict=True):
-            assert (target != data.IGNORE).any() == (row > MASK).any()
-            assert not (target[row <= MASK] != data.IGNORE).any()
+        has_target = batch.targets != data.IGNORE  # (b, t)
+        assert np.array_equal(has_target.any(1), (window > MASK).any(1))
+        assert not has_target[window <= MASK].any()
 
 
 @pytest.mark.parametrize(("changes", "text"), [
     ({"vocab_size": 40}, "ids: expected whole numbers from 0 to 39, got"),
     ({"mask": V}, f"mask and special: expected whole numbers from 0 to {V - 1}, got {V}"),
     ({"special": range(V)}, f"vocab_size: expected at least {V + 1}, got {V}"),
-    ({"block_size": 3000}, "ids: expected at least 3000, got 2000"),
 ])
 def test_masked_batches_name_what_they_cannot_use(changes, text):
     with pytest.raises(InputError, match=text):
@@ -349,13 +295,7 @@ def batches_of(sentences, size, steps, seed):
             for batch in data.pair_batches(pairs, size, steps, seed, 0, 1, 2)]
 
 
-def test_padded_rows_are_the_sequences_and_then_padding_only():
-    rows = data.padded_rows([[5], [], [6, 7, 8]], pad=9)
-    assert rows.tolist() == [[5, 9, 9], [9, 9, 9], [6, 7, 8]]
-    assert data.padded_rows([], pad=0).shape == (0, 0)
-
-
-@pytest.mark.parametrize(("number", "size"), [(1, 4), (7, 7), (23, 4), (450, 2)])
+@pytest.mark.parametrize(("number", "size"), [(1, 4), (23, 4), (450, 2)])
 def test_every_sentence_stands_once_in_an_epoch(number, size):
     sentences, steps = some_sentences(number), -(-number // size)
     found = batches_of(sentences, size, 2 * steps, seed=1)
@@ -370,12 +310,6 @@ def test_batches_of_pairs_are_those_of_their_seed_and_differ_from_epoch_to_epoch
     assert once == again != other and once[:10] != once[10:]
 
 
-def test_sentences_of_one_length_have_other_neighbours_every_epoch():
-    batches = batches_of([[i] for i in range(3, 43)], 4, 20, 0)
-    found = [frozenset(i for row in batch for i in row) for batch in batches]
-    assert len(set(found[:10]) & set(found[10:])) < 5
-
-
 def test_sentences_of_a_batch_leave_no_other_length_between_them():
     """With one pool, batches are runs of the sentences sorted by length."""
     sentences = some_sentences(60)
@@ -384,19 +318,11 @@ def test_sentences_of_a_batch_leave_no_other_length_between_them():
 
 
 def test_pairs_are_read_with_their_ends_and_answered_one_later():
-    sources, targets = some_sentences(30, seed=1), some_sentences(30, seed=2)
-    pairs, seen = list(zip(sources, targets, strict=True)), []
-    target_of = {tuple(source): target for source, target in pairs}
-    for batch in data.pair_batches(pairs, 4, 8, 0, 0, 1, 2):
-        rows = zip(*(array.tolist() for array in (*batch.inputs, batch.targets)), strict=True)
-        for read, written, answer in rows:
-            source = read[: read.index(2)]
-            target = target_of[tuple(source)]
-            assert read == source + [2] + [0] * (len(read) - len(source) - 1)
-            assert written == [1] + target + [0] * (len(written) - len(target) - 1)
-            assert answer == target + [2] + [data.IGNORE] * (len(answer) - len(target) - 1)
-            seen.append(source)
-    assert sorted(seen) == sorted(sources)
+    pairs = [([5, 6], [7]), ([5], [7, 8])]
+    batch = next(data.pair_batches(pairs, 2, 1, seed=0, pad=0, begin=1, end=2))
+    assert batch.inputs[0].tolist() == [[5, 2, 0], [5, 6, 2]]  # the shorter one first
+    assert batch.inputs[1].tolist() == [[1, 7, 8], [1, 7, 0]]
+    assert batch.targets.tolist() == [[7, 8, 2], [7, 2, data.IGNORE]]
 
 
 def test_no_pairs_and_batches_of_none_are_refused():
@@ -438,18 +364,7 @@ def test_words_are_swapped_at_the_rate_and_by_the_chances_that_are_named():
     assert set(words) - {50, 51} <= {number for sentence in SENTENCES for number in sentence}
 
 
-def test_the_same_seed_gives_the_same_spans():
-    once, again, other = ([batch.inputs[0] for batch in data.span_batches(SENTENCES, 4, 6, seed,
-                                                                     np.ones(60), (0, 1))]
-                          for seed in (5, 5, 6))
-    assert all(map(np.array_equal, once, again))
-    assert not all(map(np.array_equal, once, other))
-
-
 def test_special_tokens_never_replace_and_rare_words_more_often_than_in_a_text():
-    from see_min.words.tokens import normalise
-    from see_min.words.vocabulary import Vocabulary
-
     names = ["[CLS]", "the", "cat", "[unused0]"]
     vocabulary = Vocabulary(names, normalise(names), np.array([50.0, 99.0, 0.0, 3.0]), [])
     np.testing.assert_allclose(data.swap_chances(vocabulary), [0, 10 / 11, 1 / 11, 0], rtol=1e-12)
@@ -457,9 +372,8 @@ def test_special_tokens_never_replace_and_rare_words_more_often_than_in_a_text()
 
 @pytest.mark.parametrize(("sentences", "chances", "text"), [
     ([], np.ones(60), "sequences: expected at least 1, got 0"),
-    ([[0, 10], [0, 1]], np.ones(60),
-     "sequences: expected at least 1 word in each, got none in number 1"),
-    (SENTENCES, np.ones((60, 2)), re.escape("chances: expected shape (*,), got (60, 2)")),
+    ([[0, 10], [0, 1]], np.ones(60), "sequences: words in each: expected at least 1, got 0"),
+    (SENTENCES, np.ones((60, 2)), r"chances: expected shape \(\*,\), got \(60, 2\)"),
 ])
 def test_sentences_without_words_and_chances_of_another_shape_are_refused(sentences, chances, text):
     with pytest.raises(InputError, match=text):

@@ -1,18 +1,18 @@
-"""Training: what each stage moves, its losses against formulas in numpy, and interruption."""
+"""Finetuning: what each stage moves, its losses against formulas in numpy, and interruption."""
 
 import copy
-import math
 
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
 
-from see_min.bridge import pretrain, stage1, stage2, swap_embedding
-from see_min.bridge.finetune import EmbeddingTask, cross_entropy, distillation, sentence_loss
+from see_min.bridge import stage1, stage2, swap_embedding
+from see_min.bridge.finetune import EmbeddingTask, sentence_loss
 from see_min.encoding import SememeEncoding
 from see_min.toy.data import Batch
 from see_min.toy.models import GPTConfig, TinyGPT
+from see_min.toy.training import pretrain
 
 torch.set_num_threads(1)
 V, D, T = 23, 8, 5
@@ -33,8 +33,8 @@ def pair():
     return student, teacher
 
 
-def some_batches(count, seed=1):
-    windows = np.random.default_rng(seed).integers(0, V, (count, 3, T + 1))
+def some_batches(count):
+    windows = np.random.default_rng(1).integers(0, V, (count, 3, T + 1))
     return [Batch((window[:, :-1],), window[:, 1:]) for window in windows]
 
 
@@ -65,7 +65,7 @@ def test_stage_1_changes_the_token_embedding_only_and_lowers_its_loss(pair):
     assert stage1(student, teacher, batch * 60, 60)["loss"] < 0.7 * first
     own = {name for name, _ in student.named_parameters() if name.startswith("token_embedding.")}
     assert changed(student, before) == own and not changed(teacher, taught)
-    assert all(p.requires_grad for p in student.parameters())
+    assert all(p.requires_grad for p in student.parameters()) and not student.training
 
 
 def test_stage_1_loss_is_its_formula(pair):
@@ -84,12 +84,14 @@ def test_stage_1_loss_is_its_formula(pair):
 def test_stage_2_changes_every_parameter_and_not_the_teacher(pair):
     student, teacher = pair
     before, taught = state(student), state(teacher)
-    stage2(student, teacher, some_batches(3), 3)
+    result = stage2(student, teacher, iter(some_batches(3)), 3)
+    assert set(result) == {"loss", "tokens", "seconds", "tokens_per_second"}
+    assert result["tokens"] == 3 * 3 * T and not student.training
     assert changed(student, before) == {name for name, _ in student.named_parameters()}
     assert not changed(teacher, taught)
 
 
-@pytest.mark.parametrize("alpha, temperature", [(0.0, 1.0), (1.0, 1.0), (0.3, 2.0)])
+@pytest.mark.parametrize("alpha, temperature", [(0.0, 1.0), (0.3, 2.0)])
 def test_stage_2_loss_is_its_formula(pair, alpha, temperature):
     batch = some_batches(1)
     ids, targets = torch.as_tensor(batch[0].inputs[0]), batch[0].targets.ravel()
@@ -117,59 +119,20 @@ def test_the_loss_of_sentences_is_its_formula_and_leaves_padding_out(pair):
     assert in_stage == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", [stage1, stage2])
-def test_a_stage_counts_its_tokens_and_leaves_the_model_in_evaluation_mode(pair, stage):
-    result = stage(*pair, iter(some_batches(4)), 4)
-    assert set(result) == {"loss", "tokens", "seconds", "tokens_per_second"}
-    assert result["tokens"] == 4 * 3 * T and not pair[0].training
-
-
 def test_pretraining_lowers_the_cross_entropy(pair):
     model, batch = pair[1], some_batches(1)
     first = pretrain(model, batch, 1)["loss"]
     assert pretrain(model, batch * 80, 80)["loss"] < 0.8 * first and not model.training
 
 
-def broken_off(count):
-    yield from some_batches(count)
-    raise KeyboardInterrupt
-
-
 def test_an_interrupted_stage_1_restores_the_flags_that_it_found(pair):
+    def broken_off():
+        yield from some_batches(2)
+        raise KeyboardInterrupt
+
     student, teacher = pair
     student.norm.weight.requires_grad_(False)  # the user's own choice
     before = {name: p.requires_grad for name, p in student.named_parameters()}
     with pytest.raises(KeyboardInterrupt):
-        stage1(student, teacher, broken_off(2), 9)
+        stage1(student, teacher, broken_off(), 9)
     assert {name: p.requires_grad for name, p in student.named_parameters()} == before
-
-
-def random_logits(seed):
-    return torch.as_tensor(np.random.default_rng(seed).standard_normal((2, 3, V)))
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_distillation_is_zero_exactly_if_logits_differ_by_a_constant(temperature):
-    """D81: a constant per position."""
-    target = random_logits(0)
-    shift = torch.as_tensor(np.random.default_rng(1).standard_normal((2, 3, 1)))
-    assert abs(float(distillation(target + shift, target, temperature))) < 1e-14
-    for place in range(V):
-        other = target.clone()
-        other[0, 0, place] += 0.1
-        assert float(distillation(other, target, temperature)) > 1e-9
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_distillation_gradient_is_t_times_the_difference_of_softmaxes(temperature):
-    """D80: divided by the number of positions."""
-    logits, target = random_logits(2).requires_grad_(), random_logits(3)
-    distillation(logits, target, temperature).backward()
-    s, t = logits.detach().numpy(), target.numpy()
-    expected = temperature * (softmax(s / temperature) - softmax(t / temperature)) / 6  # 2 * 3
-    np.testing.assert_allclose(logits.grad.numpy(), expected, rtol=1e-12, atol=1e-15)
-
-
-def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_vocabulary():
-    found = float(cross_entropy(torch.zeros(2, 3, V), torch.zeros(2, 3, dtype=torch.long)))
-    assert found == pytest.approx(math.log(V))

@@ -1,58 +1,39 @@
 """Folders of models: saved and loaded to equal logits, no code executed, whole or refused."""
 
+import os
 import re
 import resource
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tiny import SPECIAL, WORDS, D, V, tokenizer, transformer
 from torch import nn
 
+from see_min import encode
 from see_min.bridge import compress, load_model, save_compressed
 from see_min.bridge.hf import FILE, FORMAT, KINDS, model_folder
 from see_min.errors import InputError
 
 transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-RIMES = ("ad", "en", "ilk", "om", "urt", "ip")
-WORDS = [onset + rime + tail for onset in "bdfgklmpst" for rime in RIMES
-         for tail in ("", "o", "ani", "ul", "ek")][:295]
-ROWS = len(SPECIAL) + len(WORDS)  # V, 300
-SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32,
-         "intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.2}
-CODER = {f"{side}_{name}": number for side in ("encoder", "decoder")
-         for name, number in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 48))}
-CODER |= {"d_model": 32, "max_position_embeddings": 64, "init_std": 0.2}
-T5 = {"d_model": 32, "num_heads": 2, "num_layers": 1, "d_ff": 48, "d_kv": 16}
 MODELS = {
-    "gpt2": ("lm", "GPT2LMHeadModel", SMALL),
-    "llama untied": ("lm", "LlamaForCausalLM", {**SMALL, "tie_word_embeddings": False}),
-    "bert": ("mlm", "BertForMaskedLM", SMALL),
-    "encoder": ("encoder", "BertModel", SMALL),
-    "t5": ("translation", "T5ForConditionalGeneration", T5),
-    "marian": ("translation", "MarianMTModel", CODER),
+    "gpt2": ("lm", "GPT2LMHeadModel", {}),
+    "llama untied": ("lm", "LlamaForCausalLM", {"tie_word_embeddings": False}),
+    "bert": ("mlm", "BertForMaskedLM", {}),
+    "encoder": ("encoder", "BertModel", {}),
+    "t5": ("translation", "T5ForConditionalGeneration", {}),
+    "marian": ("translation", "MarianMTModel", {}),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    ids = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
-    whole = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    whole.pre_tokenizer = pre_tokenizers.Whitespace()
-    names = {f"{name.strip('[]').lower()}_token": name for name in SPECIAL}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=whole, **names)
-
-
 def build(name, dtype=torch.float32):
-    torch.manual_seed(0)
-    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 0}
-    kind, model, sizes = MODELS[name]
-    config = getattr(transformers, model).config_class(vocab_size=ROWS, **ends, **sizes)
+    kind, model, changes = MODELS[name]
+    config = transformer(model, **changes).config
     return getattr(transformers, KINDS[kind]).from_config(config, dtype=dtype).eval()
 
 
@@ -83,15 +64,6 @@ def test_a_saved_folder_gives_equal_bits(tmp_path, name, dtype):
         assert again.generation_config.eos_token_id == 3
 
 
-def test_the_file_has_the_size_that_is_reported(tmp_path):
-    model = build("gpt2")
-    save_compressed(model, tokenizer(), tmp_path / "dense")
-    report, = compress(model, tokenizer().get_vocab(), ratio=4, lexicon="none", sweeps=1)
-    save_compressed(model, tokenizer(), tmp_path / "small")
-    before, after = ((tmp_path / name / FILE).stat().st_size for name in ("dense", "small"))
-    assert 0 < after - before + 4 * ROWS * 32 - report.bytes < 4000  # entries of 7 more tensors
-
-
 @every_model
 def test_a_plain_folder_loads_and_one_of_another_kind_is_refused(tmp_path, name):
     model = build(name)
@@ -110,42 +82,43 @@ def folder(tmp_path_factory):
     return path
 
 
-def no_tokenizer(path):
-    for file in path.glob("*token*"):
-        file.unlink()
+@pytest.fixture
+def mine(folder, tmp_path):
+    """A copy of the folder that a test may spoil."""
+    return shutil.copytree(folder, tmp_path / "model")
 
 
-def cut(path):
-    data = (path / FILE).read_bytes()
-    (path / FILE).write_bytes(data[: len(data) // 2])
+def test_words_and_units_keep_their_names_as_plain_texts(folder):
+    matrix = np.random.default_rng(0).standard_normal((V, D))  # names do not depend on it
+    encoding = encode(matrix, tokenizer().get_vocab(), ratio=4, lexicon="none", sweeps=1)
+    names = load_model(folder, "lm")[0].get_input_embeddings().names
+    assert names["words"] == encoding.words == [*SPECIAL, *WORDS]
+    assert "word:bad" in names["bag_names"] == list(map(str, encoding.bag_names))
+    assert names["slot_names"] == [list(map(str, slot)) for slot in encoding.slot_names]
 
 
-def no_config(path):
-    (path / "config.json").unlink()
+def store(**changes):
+    """Another file, of which everything but the changes is right."""
+    right = {"format": FORMAT, "embeddings": {}, "state": {}, "dtype": "torch.float32"}
+    return lambda path: torch.save(right | changes, path / FILE)
 
 
-BROKEN = [(no_tokenizer, "no words in the tokenizer"), (cut, FILE), (no_config, "config.json")]
+BROKEN = {
+    "no tokenizer": (lambda path: [one.unlink() for one in path.glob("*token*")], "no words in"),
+    "cut": (lambda path: os.truncate(path / FILE, 20_000), FILE),
+    "format": (store(format="other"), f"{FILE}: ValueError: format 'other'"),
+    "empty state": (store(), FILE),
+    "other name": (store(embeddings={"no": None}), FILE),
+    "no data type": (store(dtype="torch.save"), FILE),
+}
 
 
-@pytest.mark.parametrize("change, text", BROKEN, ids=[change.__name__ for change, _ in BROKEN])
-def test_a_folder_that_is_not_whole_is_refused_in_one_line(folder, tmp_path, change, text):
-    change(shutil.copytree(folder, tmp_path / "model"))
+@pytest.mark.parametrize("change, text", BROKEN.values(), ids=BROKEN)
+def test_a_folder_that_is_not_whole_is_refused_in_one_line(mine, change, text):
+    change(mine)
     with pytest.raises(InputError, match=re.escape(text)) as caught:
-        load_model(tmp_path / "model", "lm")
+        load_model(mine, "lm")
     assert "\n" not in str(caught.value)
-
-
-OURS = {"format": FORMAT, "names": [], "state": {}, "dtype": "torch.float32"}
-OTHERS = [[], {"format": "other"}, OURS, OURS | {"names": ["no"]}, OURS | {"state": 3},
-          OURS | {"dtype": "torch.save"}]
-
-
-@pytest.mark.parametrize("stored", OTHERS)
-def test_a_file_with_other_contents_is_refused(folder, tmp_path, stored):
-    shutil.copytree(folder, tmp_path / "model")
-    torch.save(stored, tmp_path / "model" / FILE)
-    with pytest.raises(InputError, match=FILE):
-        load_model(tmp_path / "model", "lm")
 
 
 class Touch:
@@ -158,13 +131,12 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-def test_a_file_that_holds_code_is_refused_and_the_code_not_run(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "model")
-    torch.save(OURS | {"names": Touch(tmp_path / "ran")}, tmp_path / "model" / FILE)
+def test_a_file_that_holds_code_is_refused_and_the_code_not_run(mine, tmp_path):
+    store(embeddings=Touch(tmp_path / "ran"))(mine)
     with pytest.raises(InputError, match=FILE):
-        load_model(tmp_path / "model", "lm")
+        load_model(mine, "lm")
     assert not (tmp_path / "ran").exists()
-    torch.load(tmp_path / "model" / FILE, weights_only=False)
+    torch.load(mine / FILE, weights_only=False)
     assert (tmp_path / "ran").exists()  # the trap works
 
 

@@ -9,13 +9,7 @@ torch = pytest.importorskip("torch")
 
 from see_min.bridge.finetune import stage2  # noqa: E402
 from see_min.errors import InputError  # noqa: E402
-from see_min.related.layers.forms import (  # noqa: E402
-    FORMS,
-    Blocks,
-    RebuiltLinear,
-    affordable,
-    compress_blocks,
-)
+from see_min.related.layers import forms  # noqa: E402
 from see_min.related.layers.layer import CompressedLayer, factors, masked  # noqa: E402
 from see_min.toy.data import language_batches  # noqa: E402
 from see_min.toy.models import BERTConfig, GPTConfig, TinyBERT, TinyGPT  # noqa: E402
@@ -29,12 +23,9 @@ def model(kind="gpt", seed=0):
         one = TinyGPT(GPTConfig(V, D, 2, HEADS, T))
     else:
         one = TinyBERT(BERTConfig(V, D, 2, HEADS, T, pad=V - 1))
-    for name, parameter in one.named_parameters():
-        if name.startswith("blocks") and parameter.ndim == 1:
-            mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            torch.nn.init.normal_(parameter, mean, 0.3)
-        elif name.startswith("blocks"):
-            torch.nn.init.normal_(parameter, 0.0, 0.15)
+    for name, parameter in one.blocks.named_parameters():
+        mean = float("norm" in name and name.endswith("weight"))
+        torch.nn.init.normal_(parameter, mean, 0.3 if parameter.ndim == 1 else 0.15)
     return one.eval()
 
 
@@ -43,54 +34,53 @@ def batches(steps=1, size=24, seed=0):
     return list(language_batches(ids, T, size, steps, seed))
 
 
-def output(one, batch):
+def output(one):
     with torch.no_grad():
-        return one.hidden_states(torch.as_tensor(batch.inputs[0]))[-1]
+        return one.hidden_states(torch.as_tensor(batches()[0].inputs[0]))[-1]
 
 
 def blocks(method=None, ratio=2, kind="gpt"):
-    found = Blocks(model(kind), batches()[0], batches(6, 8, seed=1))
+    found = forms.Blocks(model(kind), batches()[0], batches(6, 8, seed=1))
     if method:
-        compress_blocks(found, method, ratio)
+        forms.compress_blocks(found, method, ratio)
     return found
 
 
 @pytest.mark.parametrize("kind, method", [
-    *(("gpt", name) for name in FORMS if name != "csformer"), ("bert", "rom"), ("bert", "modegpt")])
+    *(("gpt", name) for name in forms.FORMS if name != "csformer"),
+    ("bert", "rom"), ("bert", "modegpt")])
 def test_every_method_keeps_to_the_budget_and_is_nearer_than_another_model(method, kind):
     """csformer needs blocks of 16 x 16 that are few beside the layer."""
     found, dense = blocks(method, kind=kind), blocks(kind=kind)
     budget = dense.parameters() / 2
     assert found.parameters() <= budget * 1.001
     assert found.parameters() > 0.6 * budget or method == "quantization"
-    batch = batches()[0]
-    exact, ours = output(dense.model, batch), output(found.model, batch)
     other = copy.deepcopy(dense.model)
     other.blocks = model(kind, seed=1).blocks
-    errors = [float((states - exact).square().sum()) for states in (ours, output(other, batch))]
+    exact = output(dense.model)
+    errors = [float((output(one) - exact).square().sum()) for one in (found.model, other)]
     assert 0 < errors[0] < errors[1]
 
 
 def test_layers_get_their_inputs_from_those_before_them_already_compressed():
-    found, inputs = blocks(), {}
+    found, dense, inputs = blocks(), blocks(), {}
     for name in found.names:
-        inputs[name] = found.inputs(name)[0]
+        inputs[name] = found.inputs(name)
         found.replace(name, masked(0.5 * found.weight(name), 1, 0))
-    dense, names = blocks(), found.names
-    assert np.array_equal(inputs[names[0]], dense.inputs(names[0])[0])
-    assert not np.allclose(inputs[names[1]], dense.inputs(names[1])[0])
-    finished = dict(zip(names, found.inputs(*names)))
-    assert all(np.allclose(finished[name], inputs[name], atol=1e-5) for name in names)
+    first, second = found.names[:2]
+    assert np.array_equal(inputs[first], dense.inputs(first))
+    assert not np.allclose(inputs[second], dense.inputs(second))
+    assert all(np.allclose(found.inputs(name), inputs[name], atol=1e-5) for name in found.names)
 
 
 def test_a_rebuilt_layer_is_the_dense_one_with_other_weights_and_shares_what_is_shared():
     bias, x, shared = torch.randn(5), torch.randn(3, 4), {}
     B, A = np.arange(10.0).reshape(5, 2), np.ones((2, 4))
-    pair = [RebuiltLinear(factors(B, a, shift=np.ones(5)), bias, shared) for a in (A, 2 * A)]
+    pair = [forms.RebuiltLinear(factors(B, a, np.ones(5)), bias, shared) for a in (A, 2 * A)]
     assert torch.allclose(pair[0](x), x @ torch.tensor(B @ A).float().T + bias + 1)
     assert pair[0].arrays[0] is pair[1].arrays[0] and pair[0].arrays[1] is not pair[1].arrays[1]
     codes = CompressedLayer([B[:, :1]], lambda p, b: p[0] * b[0], [np.arange(4.0)[None]])
-    layer = RebuiltLinear(codes, bias, {})
+    layer = forms.RebuiltLinear(codes, bias, {})
     assert [name for name, _ in layer.named_parameters()] == ["bias", "arrays.0"]
     assert "buffer0" in layer.state_dict()
 
@@ -124,35 +114,39 @@ def test_finetuning_moves_what_is_kept_and_no_mask(method):
 def test_modules_at_full_width_compute_what_the_model_computes(kind):
     """MoDeGPT at ratio 1 only turns the basis of values: the function is the same."""
     found, dense, qkv = blocks("modegpt", 1, kind), blocks(kind=kind), "blocks.0.attention.qkv"
-    exact = output(dense.model, batches()[0])
-    assert torch.allclose(output(found.model, batches()[0]), exact, atol=2e-3)
+    assert torch.allclose(output(found.model), output(dense.model), atol=2e-3)
     assert found.parameters() == dense.parameters()
     assert not np.allclose(found.weight(qkv), dense.weight(qkv))
 
 
 def test_numerical_pruning_cuts_whole_heads_and_channels_and_the_rows_that_made_them():
     found, d = blocks("numerical"), D // HEADS
+    one, name = blocks(), "blocks.0.attention.project"
+    forms._cut_channels(one, name, np.array([True, False]))
+    assert (one.weight(name).any(axis=0) == np.repeat([True, False], d)).all()
     for i in range(2):
-        names = ("attention.qkv", "attention.project", "mlp.0", "mlp.2")
-        qkv, project, up, down = (found.weight(f"blocks.{i}.{name}") for name in names)
+        qkv, project, up, down = (found.weight(f"blocks.{i}.{name}") for name in forms.NAMES)
         heads = project.reshape(D, HEADS, d).any(axis=(0, 2))
         assert (qkv.reshape(3, HEADS, d, D).any(axis=(2, 3)) == heads).all()
         assert (up.any(axis=1) == down.any(axis=0)).all()
     assert found.index_bits() == 0
-
-
-def test_what_stays_are_the_highest_scores_within_the_budget():
     scores = [np.array([0.9, 0.1]), np.array([0.5, 0.8, 0.2, 0.7])]  # 2 heads of 8, 4 channels of 4
-    heads, channels = affordable(scores, width=2, heads=2, ratio=2)  # 32 / 2
+    heads, channels = forms.affordable(scores, width=2, heads=2, ratio=2)  # the best within 32 / 2
     assert heads.tolist() == [True, False] and channels.tolist() == [False, True, False, True]
 
 
 def test_scores_of_masks_serve_every_ratio_and_unknown_methods_are_refused():
-    cache, rounds = {}, []
-    for ratio in (2, 3):
-        found = Blocks(model(), batches()[0], batches(4, 8, seed=1) if not cache else (), cache)
-        compress_blocks(found, "acip", ratio)
-        rounds.append(found.parameters())
-    assert rounds[1] < rounds[0] and list(cache) == ["acip"]
+    first = blocks("acip", 2)
+    scores = first.cache["acip"]
+    second = forms.Blocks(model(), batches()[0], cache=first.cache)
+    forms.compress_blocks(second, "acip", 3)
+    assert second.parameters() < first.parameters() and first.cache["acip"] is scores
     with pytest.raises(InputError, match="^method: expected one of svd, rom, .*, got 'pq'$"):
-        compress_blocks(found, "pq", 2)
+        forms.compress_blocks(first, "pq", 2)
+
+
+def test_plain_svd_looks_at_no_inputs():
+    W, X = np.random.default_rng(0).standard_normal((2, D, D))
+    kept = forms.plain_svd(W, X, 2)
+    tail = np.linalg.svd(W, compute_uv=False)[kept.parameters[0].shape[1] :]
+    assert ((W - kept.dense()) ** 2).sum() == pytest.approx((tail**2).sum())

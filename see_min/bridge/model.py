@@ -5,7 +5,7 @@
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,8 +31,7 @@ class Compressed:
 
 
 def compress(
-    model, words, ratio=20, counts=None, lexicon="sample", name=None, method="see", sweeps=10,
-    seed=0, progress=None, **options,
+    model, words, ratio=20, counts=None, lexicon="sample", name=None, method="see", **options
 ):
     """Compress embeddings of a model in place, and the output heads that share their weight.
 
@@ -45,15 +44,12 @@ def compress(
         How often each word occurs; with several embeddings {name of an embedding: array}.
     name : str, optional
         Dotted name of the embedding; that of `find_embedding` when left out.
-    method : str
-        "see" or another of `see_min.related.registry.ENCODINGS`.
+    method : str, one of `see_min.related.registry.ENCODINGS`
 
-    The others are those of `see_min.recipe`. Returns a list of Compressed, one per embedding.
+    The others are those of `see_min.recipe.encode`, seed and sweeps among them.
 
-    Raises
-    ------
-    InputError
-        If an argument does not fit the model, or the device runs out of memory.
+    Returns a list of Compressed, one per embedding. Raises InputError if an argument does not fit
+    the model, or the device runs out of memory.
 
     Examples
     --------
@@ -70,17 +66,16 @@ def compress(
     found = {key: find_embedding(model, key) for key in by_name}
     if len({tied.name for tied in found.values()}) < len(found):
         raise InputError(f"words: expected one name per weight, got {' and '.join(found)}")
-    options |= {"sweeps": sweeps, "progress": progress}
-    done, ready = [], []
+    ready = []
     with device_memory():
         for key, tied in found.items():
             own = counts.get(key) if isinstance(counts, dict) else counts
             vocabulary = _vocabulary(tied, by_name[key], lexicon, own)
-            encoding, report = _encode(tied, vocabulary, method, ratio, seed, options)
-            ready.append(make_replacement(tied, encoding))
-            done.append(report)
-    names = [replace_embedding(model, tied, new) for tied, new in zip(found.values(), ready)]
-    return [replace(report, names=own) for report, own in zip(done, names)]
+            ready.append((tied, *_encode(tied, vocabulary, method, ratio, options)))
+    return [
+        Compressed(replace_embedding(model, tied, new), tied.shape, *numbers)
+        for tied, new, numbers in ready
+    ]
 
 
 def _is_by_name(words):
@@ -101,15 +96,15 @@ def _vocabulary(tied, words, lexicon, counts):
     return words if isinstance(words, Vocabulary) else build_vocabulary(words, lexicon, counts)
 
 
-def _encode(tied, vocabulary, method, ratio, seed, options):
-    """(encoding, Compressed without names) of one embedding."""
+def _encode(tied, vocabulary, method, ratio, options):
+    """(SememeEmbedding, numbers of a Compressed) of one embedding."""
     start = time.perf_counter()
     matrix = tied.module.weight.detach().cpu().double().numpy()  # (V, D)
     check_finite(tied.name, matrix)
-    encoding = approximate(matrix, vocabulary, method, ratio, seed, **options)
+    encoding = approximate(matrix, vocabulary, method, ratio, **options)
     size, error = encoding.parameters, relative_error(matrix, encoding)
     numbers = size, encoding.bytes, matrix.size / size, error, time.perf_counter() - start
-    return encoding, Compressed([], tied.shape, *numbers)
+    return make_replacement(tied, encoding), numbers
 
 
 @contextmanager

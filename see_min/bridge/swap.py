@@ -1,7 +1,6 @@
 """Replace an embedding and the output heads that share its weight, in any model; and back."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -10,8 +9,8 @@ from see_min.bridge.layers import SememeEmbedding, TiedHead
 from see_min.errors import InputError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-HOOKS = [f"_forward_{name}" for name in ("hooks", "hooks_with_kwargs", "hooks_always_called")]
-HOOKS += ["_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"]
+# what an embedding may have that does more than look rows up
+MORE = ("max_norm", "sparse", "scale_grad_by_freq", "_forward_hooks", "_forward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,17 @@ def find_embeddings(model):
     [('0', (5, 2), ['1'])]
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    names = {}  # identity of a weight -> names of the embeddings that hold it
+    names = {}  # weight -> names of the embeddings that hold it
     for key, module in modules.items():
         if isinstance(module, nn.Embedding) and key:  # a model that is one cannot be replaced
-            names.setdefault(id(module.weight), []).append(key)
+            names.setdefault(module.weight, []).append(key)
     if not names:
         rule = "expected an nn.Embedding to replace"
         raise InputError(f"model: {rule}, got none in {type(model).__name__}")
     linear = {key: module for key, module in modules.items() if isinstance(module, nn.Linear)}
     found = []
     for weight, keys in names.items():
-        heads = {key: head for key, head in linear.items() if id(head.weight) == weight}
+        heads = {key: head for key, head in linear.items() if head.weight is weight}
         found.append(TiedEmbedding(keys[0], modules[keys[0]], tuple(keys), heads))
     return sorted(found, key=lambda tied: -tied.module.weight.numel())
 
@@ -73,40 +72,37 @@ def find_embedding(model, name=None):
     """
     found, first = find_embeddings(model), input_embedding(model)
     if name is not None:
-        tied = next((one for one in found if name in one.shared), None)
-    elif first is None:
-        tied = found[0]
+        fits = [tied for tied in found if name in tied.shared]
+    elif first is not None:
+        fits = [tied for tied in found if tied.module.weight is getattr(first, "weight", None)]
     else:
-        weight = getattr(first, "weight", None)
-        tied = next((one for one in found if one.module.weight is weight), None)
-    if tied is None:
-        names = ", ".join(key for one in found for key in one.shared)
+        fits = found
+    if not fits:
+        names = ", ".join(key for tied in found for key in tied.shared)
         got = type(first).__name__ if name is None else repr(name)
         raise InputError(f"name: expected one of {names}, got {got}")
+    _check_modules(model, fits[0])
+    _check_holders(model, fits[0])
+    return fits[0]
+
+
+def _check_modules(model, tied):
+    """Refuse modules that do more than look rows up, and a weight that is not plain floats."""
     for key in tied.shared:
-        _check_module(key, model.get_submodule(key))
-        pair = tied.module, model.get_submodule(key)
-        expected, scale = (float(getattr(module, "embed_scale", 1.0)) for module in pair)
+        module = model.get_submodule(key)
+        more = [name for name in MORE if getattr(module, name)]
+        plain = type(module).forward is nn.Embedding.forward or hasattr(module, "embed_scale")
+        if more or not plain:
+            got = " with ".join([type(module).__name__, *more])
+            raise InputError(f"{key}: expected an embedding that only looks rows up, got {got}")
+        expected, scale = (getattr(one, "embed_scale", 1.0) for one in (tied.module, module))
         if scale != expected:
             raise InputError(f"{key}: expected scale {expected:g} as {tied.name}, got {scale:g}")
-    _check_holders(model, tied)
-    return tied
-
-
-def _check_module(key, module):
-    """Refuse what does more than look rows up, and weights that are not plain floats."""
-    kind, weight = type(module).__name__, module.weight
-    plain = type(module).forward is nn.Embedding.forward or hasattr(module, "embed_scale")
-    options = [f"{name} {getattr(module, name)}" for name in ("max_norm",) if module.max_norm]
-    options += [name for name in ("sparse", "scale_grad_by_freq") if getattr(module, name)]
-    if options or not plain:
-        got = " ".join([kind, *(["with", *options] if options else [])])
-        raise InputError(f"{key}: expected an embedding that only looks rows up, got {got}")
-    plain = type(weight.data) is torch.Tensor and weight.dtype in FLOATS
-    if "weight" not in module._parameters or weight.is_meta or not plain:
-        computed = "" if "weight" in module._parameters else "a computed "
-        got = f"{computed}{type(weight).__name__} of {weight.dtype} on {weight.device}"
-        raise InputError(f"{key}: expected a weight that is a parameter of plain floats, got {got}")
+    weight = tied.module.weight
+    if type(weight) is not nn.Parameter or weight.dtype not in FLOATS or weight.is_meta:
+        rule = "expected a weight that is a parameter of plain floats"
+        got = f"{type(weight).__name__} of {weight.dtype} on {weight.device}"
+        raise InputError(f"{tied.name}: {rule}, got {got}")
 
 
 def _check_holders(model, tied):
@@ -125,9 +121,9 @@ def _check_holders(model, tied):
 def swap_embedding(model, encoding, name=None):
     """Replace an `nn.Embedding` by a SememeEmbedding, and each tied `nn.Linear` by a TiedHead.
 
-    Padding, scale, biases of heads, data type, device, freezing and forward hooks are kept. The
-    model is changed in place, but only if everything fits. Returns the dotted names of the modules
-    that were replaced, the embedding first.
+    Padding, scale, biases of heads, data type, device and freezing are kept. The model is changed
+    in place, but only if everything fits: otherwise InputError. Returns the dotted names of the
+    modules that were replaced, the embedding first.
     """
     tied = find_embedding(model, name)
     return replace_embedding(model, tied, make_replacement(tied, encoding))
@@ -138,37 +134,46 @@ def make_replacement(tied, encoding):
     if encoding.shape != tied.shape:
         got = encoding.shape
         raise InputError(f"encoding: expected shape {tied.shape} as {tied.name}, got {got}")
-    return SememeEmbedding.like(tied.module, encoding)
+    new = SememeEmbedding.like(tied.module, encoding)
+    names = ("words", "slot_names", "bag_names")
+    new.names = {name: _texts(getattr(encoding, name)) for name in names}
+    return new
+
+
+def _texts(names):
+    """Words or units as lists of str."""
+    if names is None:
+        return None
+    return [_texts(one) if isinstance(one, list) else str(one) for one in names]
 
 
 def replace_embedding(model, tied, new):
     """Put in a SememeEmbedding and its heads: their dotted names, the embedding first."""
     for key in tied.shared:
-        _replace(model, key, new)
+        model.set_submodule(key, new)
     for key, head in tied.heads.items():
-        _replace(model, key, TiedHead(new, head.bias).train(head.training))
+        model.set_submodule(key, TiedHead(new, head.bias).train(head.training))
     for module in model.modules():
         if any(isinstance(part, SememeEmbedding) for part in module.modules()):
             own = (name for name in GUARDS if hasattr(type(module), name))
             vars(module).update({name: GUARDS[name] for name in own})
-    return [tied.name, *(key for key in tied.shared if key != tied.name), *tied.heads]
+    return [*tied.shared, *tied.heads]
 
 
 def to_dense(model):
     """Undo `swap_embedding` in place: plain `nn.Embedding` and `nn.Linear` with the rows of the
     encoding, tied as before. Scaled embeddings become `ScaledEmbedding`.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
-    own = [module for module in model.modules() if isinstance(module, SememeEmbedding)]
-    dense = {module: _dense_embedding(module) for module in own}
-    for key, module in modules.items():
-        if isinstance(module, TiedHead):
-            weight = dense[module.embedding].weight  # (V, D)
-            head = nn.Linear(*weight.T.shape, bias=False, device="meta")
-            head.weight, head.bias = weight, module.bias
-            _replace(model, key, head.train(module.training))
-        elif module in dense and not isinstance(modules[key.rpartition(".")[0]], TiedHead):
-            _replace(model, key, dense[module])
+    parts = list(model.modules())
+    dense = {one: _dense_embedding(one) for one in parts if isinstance(one, SememeEmbedding)}
+    for head in (one for one in parts if isinstance(one, TiedHead)):
+        weight = dense[head.embedding].weight  # (V, D)
+        dense[head] = nn.Linear(*weight.T.shape, bias=False, device="meta").train(head.training)
+        dense[head].weight, dense[head].bias = weight, head.bias
+    for kind in (TiedHead, SememeEmbedding):  # heads first: they hold their embedding, too
+        for key, module in list(model.named_modules(remove_duplicate=False)):
+            if isinstance(module, kind):
+                model.set_submodule(key, dense[module])
     for module in model.modules():
         for name in GUARDS:
             vars(module).pop(name, None)
@@ -186,33 +191,22 @@ class ScaledEmbedding(nn.Embedding):
 
 def _dense_embedding(module):
     """The nn.Embedding with the rows of a SememeEmbedding."""
-    kind, weight = nn.Embedding if module.scale == 1.0 else ScaledEmbedding, module.weight.detach()
-    embedding = kind(*weight.shape, padding_idx=module.padding_idx, device="meta")
-    embedding.weight = nn.Parameter(weight.clone(), module.table_0.requires_grad)
+    kind = nn.Embedding if module.scale == 1.0 else ScaledEmbedding
+    frozen = not module.table_0.requires_grad
+    embedding = kind.from_pretrained(module.weight.detach(), frozen, module.padding_idx)
     if module.scale != 1.0:
         embedding.embed_scale = module.scale
     return embedding.train(module.training)
 
 
-def _replace(model, key, new):
-    """Set a submodule; forward hooks go over, and their handles can still remove them."""
-    old = model.get_submodule(key)
-    for name in HOOKS:
-        vars(old)[name].update(vars(new)[name])  # of other names of the same weight
-        vars(new)[name] = vars(old)[name]
-    model.set_submodule(key, new)
-
-
-def _refuse(instead, *_, **__):
-    raise InputError(f"model: expected plain embeddings, got compressed ones: {instead}")
+def _refuse(*_, **__):
+    rule, hint = "expected plain embeddings, got compressed ones", "use to_dense first"
+    raise InputError(f"model: {rule}: {hint}, or see_min.bridge.save_compressed to save them")
 
 
 def _stay_tied(*_, **__):
     """A TiedHead has no weight that could be tied: it is."""
 
 
-GUARDS = {  # methods of transformers that would set or lose a weight; `to_dense` takes this back
-    "tie_weights": _stay_tied,
-    "save_pretrained": partial(_refuse, "use see_min.bridge.save_compressed, or to_dense first"),
-    "resize_token_embeddings": partial(_refuse, "use to_dense first"),
-}
+# methods of transformers that would set or lose a weight; `to_dense` gives them back
+GUARDS = {"tie_weights": _stay_tied, "save_pretrained": _refuse, "resize_token_embeddings": _refuse}

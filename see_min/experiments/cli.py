@@ -5,7 +5,6 @@ Exit codes: 0; 2 for input that cannot be used, with one line on stderr; 130 aft
 
 import argparse
 import importlib
-import importlib.metadata
 import os
 import shlex
 import sys
@@ -17,7 +16,7 @@ COMMANDS = {
     "compress": ("folders", "compress and finetune the Hugging Face model in a folder"),
     "compare": ("comparison", "compare methods on an embedding matrix, without finetuning"),
     "explain": ("explain", "show what words are made of"),
-    "evaluate": ("evaluate", "measure a model in a folder, or a checkpoint"),
+    "evaluate": ("evaluate", "measure the Hugging Face model in a folder, plain or compressed"),
     "bench": ("benchmark", "time and memory of look-up, tied head and fit against dense"),
     "hownet": ("hownet_data", "look at HowNet's data, or download them"),
 }
@@ -34,7 +33,6 @@ class Parser(argparse.ArgumentParser):
 def make_parser(command=None):
     """The command line, with the flags of one command, and that command's module."""
     parser = Parser(prog="python -m see_min", description="SEE: sememe entanglement encoding")
-    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = None
     for name, (file, text) in COMMANDS.items():
@@ -43,13 +41,6 @@ def make_parser(command=None):
             module = _import(file)
             module.add_arguments(own)
     return parser, module
-
-
-def _version():
-    try:
-        return f"see_min {importlib.metadata.version('see_min')}"
-    except importlib.metadata.PackageNotFoundError:
-        return "see_min, not installed"
 
 
 def _import(file):

@@ -18,6 +18,7 @@ from see_min.experiments.sources import coverage_line, find_source, named_benchm
 from see_min.files import check_writable
 from see_min.fitting import frequency_weights, relative_error
 from see_min.related import registry
+from see_min.words.formats import load_lexicon
 
 RATIOS = (10, 20, 40, 80)
 MEANS = ("parameters", "bytes", "error", "weighted_error", "cosine", "seconds")
@@ -39,21 +40,11 @@ class Dense:
 
 
 def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None):
-    """What is left of a matrix: sizes, errors, and rank correlations with what people say.
+    """What is left of a matrix (V, D): sizes, errors, and rank correlations with what people say.
 
-    Parameters
-    ----------
-    matrix : array (V, D)
-    vocabulary : Vocabulary
-    approximation : object with rows(ids), parameters, index_bytes
-    benchmarks : dict of str to list of (word, word, score)
-    sentences : callable(matrix) -> float, optional
-
-    Returns
-    -------
-    dict
-        parameters, bytes; error (relative squared), weighted_error (by sqrt(count + 1)), cosine;
-        scores, rare_scores (pairs with a word of the rarer half of the words), pairs.
+    `benchmarks` is {name: [(word, word, score)]}, `sentences(rows (V, D))` a score. The result has
+    parameters, bytes; error (relative squared), weighted_error (by sqrt(count + 1)), cosine;
+    scores, rare_scores (pairs with a word of the rarer half of the words), pairs.
     """
     rows_of_words, counts = vocabulary.rows_of_words, vocabulary.counts
     known = sorted(rows_of_words.values(), key=lambda row: (-counts[row], row))
@@ -96,22 +87,11 @@ def reachable(shape, vocabulary, methods, ratios, log=None):
 
 def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, seeds=(0,),
                    benchmarks=None, sentences=None, log=print, **options):
-    """All methods at all ratios and seeds: a list of rows, dense first.
+    """All methods, ratios and seeds: rows of `measure_rows` with method, ratio, seed, seconds.
 
-    Methods that draw no random numbers run with the first seed alone. With "all" among the methods,
-    ratios that a method cannot reach are left out; else they are refused before any work.
-
-    Parameters
-    ----------
-    matrix : array (V, D)
-    vocabulary : Vocabulary
-    log : callable(line)
-    options : those of `see_min.recipe`
-
-    Returns
-    -------
-    list of dict
-        As `measure_rows`, with method, ratio, seed, seconds.
+    The dense matrix is first. Methods that draw no random numbers run with the first seed alone.
+    With "all" among the methods, ratios that a method cannot reach are left out; else they are
+    refused before any work. The options are those of `see_min.recipe`.
     """
     check_at_least("seeds", min(seeds), 0)
     names, benchmarks = registry.check_methods(methods), benchmarks or {}
@@ -148,17 +128,18 @@ def _mean(group):
     out = dict(group[0]) | {key: float(np.mean([row[key] for row in group])) for key in MEANS}
     for key in ("scores", "rare_scores"):
         columns = {name: [row[key][name] for row in group] for name in group[0][key]}
-        out[key] = {name: None if None in values else float(np.mean(values))
-                    for name, values in columns.items()}
+        out[key] = {name: _mean_score(values) for name, values in columns.items()}
     return out
+
+
+def _mean_score(values):
+    return float(np.mean(values)) if values and None not in values else None
 
 
 def knowledge_gains(rows):
     """score(see) - score(control) at the same ratio and seed.
 
-    Returns
-    -------
-    {(ratio, control): {name of the score: array (seeds,)}}; "rare NAME" for pairs with a rare word
+    {(ratio, control): {name of the score: array (seeds,)}}; "rare NAME" for pairs with a rare word.
     """
     found, out = {(row["method"], row["ratio"], row["seed"]): row for row in rows}, {}
     for (control, ratio, seed), row in found.items():
@@ -206,70 +187,62 @@ def _gain_table(rows):
     for ratio, control in sorted(gains, key=lambda key: (key[0], COMPARED.index(key[1]))):
         own = gains[ratio, control]
         lines.append([f"{ratio:g}, {control}", *(_gain(own.get(name)) for name in names)])
-    return ["What the lexicon contributes, score(see) - score(control):",
+    return ["What the lexicon contributes, score(see) - score(control), lowest and highest seed:",
             reports.markdown_table(["ratio, control", *names], lines)]
 
 
 def _gain(values):
     if values is None:
         return "–"
-    spread = f" ({values.min():+.3f} to {values.max():+.3f})" if len(values) > 1 else ""
-    return f"{values.mean():+.3f}{spread}"
-
-
-def _word_mean(key):
-    """A function of a row: the mean of its word benchmarks, None if it has none."""
-
-    def value(row):
-        scores = [score for name, score in row[key].items() if name != "STS"]
-        return float(np.mean(scores)) if scores and None not in scores else None
-
-    return value
+    return f"{values.mean():+.3f} ({values.min():+.3f} to {values.max():+.3f})"
 
 
 def figure(report, path):
-    """Draw scores against parameters and bytes, means over seeds with the lowest and highest."""
-    rows = report["rows"]
-    values = {"Sentences (STS)": lambda row: row["scores"].get("STS"),
-              "Words": _word_mean("scores"), "Rare words": _word_mean("rare_scores")}
-    values = {title: value for title, value in values.items() if value(rows[0]) is not None}
-    values = values or {"Cosine with the dense rows": lambda row: row["cosine"]}
-    height = 3.8 * len(values) + 1.2
-    fig = reports.new_figure(11, height, "Quality against size, without finetuning")
-    grid = fig.subplots(len(values), 2, squeeze=False, sharey="row")
-    for axes, (title, value) in zip(grid, values.items()):
-        axes[0].set_ylabel(f"{title} (higher is better)")
-        for axis, size in zip(axes, ("parameters", "bytes")):
-            points, unit = _points(rows, value, size)
-            dense = [(value(rows[0]), "dense", "--")]
-            reports.size_panel(axis, points, dense, title, f"{size} ({unit})")
-    reports.compact_legend(fig, grid.flat, 8)
+    """Draw the mean of the scores against parameters and bytes, over seeds lowest and highest.
+
+    Without scores it is the cosine with the dense rows.
+    """
+    dense, *rows = report["rows"]
+    names = [name for name, score in dense["scores"].items() if score is not None]
+    title = f"mean of {', '.join(names)}" if names else "cosine with the dense rows"
+
+    def quality(row):
+        return _mean_score([row["scores"][name] for name in names]) if names else row["cosine"]
+
+    fig = reports.new_figure(11, 5, "Quality against size, without finetuning")
+    axes = fig.subplots(1, 2, sharey=True)
+    axes[0].set_ylabel(f"{title} (higher is better)")
+    for axis, size in zip(axes, ("parameters", "bytes")):
+        scale, unit = (1e6, "millions") if dense[size] >= 1e6 else (1e3, "thousands")
+        points = _points(rows, size, scale, quality)
+        line = [(quality(dense), "dense", "--")]
+        reports.size_panel(axis, points, line, f"against {size}", f"{size} ({unit})")
+    reports.compact_legend(fig, axes, 8)
     return reports.save_figure(fig, path)
 
 
-def _points(rows, value, size):
-    """({method: [(size, mean, lowest, highest)]}, unit)."""
-    scale, unit = (1e6, "millions") if rows[0][size] >= 1e6 else (1e3, "thousands")
+def _points(rows, size, scale, quality):
+    """{method: [(size / scale, mean, lowest, highest)]} over seeds."""
     groups, points = {}, {}
-    for row in rows[1:]:
-        if value(row) is not None:
+    for row in rows:
+        if quality(row) is not None:
             own = groups.setdefault((row["method"], row["ratio"]), [])
-            own.append((row[size] / scale, value(row)))
+            own.append((row[size] / scale, quality(row)))
     for (method, _), own in groups.items():
         sizes, scores = np.array(own).T  # (seeds,), (seeds,)
         point = sizes.mean(), scores.mean(), scores.min(), scores.max()
         points.setdefault(method, []).append(point)
-    return points, unit
+    return points
 
 
 def add_arguments(parser):
     """The flags of `compare`."""
     parser.add_argument("--model", metavar="FOLDER",
                         help="a Hugging Face model, or all-MiniLM-L6-v2")
-    parser.add_argument("--matrix", metavar="FILE", help=".npy, .npz, .safetensors or a toy .pt")
+    parser.add_argument("--matrix", metavar="FILE", help=".npy, .safetensors or a toy .pt")
     parser.add_argument("--vocabulary", metavar="FILE",
                         help="vocab.txt, vocab.json or tokenizer.json (default: beside the matrix)")
-    parser.add_argument("--text", metavar="FILE",
+    parser.add_argument("--corpus", metavar="FILE",
                         help="a text to count in, or lines token TAB count in a .tsv")
     parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
     parser.add_argument("--similarity", nargs="+", default=(), metavar="FILE",
@@ -295,8 +268,6 @@ def run(arguments, command):
         from see_min.experiments import layers
 
         return layers.run(arguments, command)
-    from see_min.words.formats import load_lexicon
-
     given = arguments.methods or registry.METHODS
     registry.check_methods(given)
     check_writable(arguments.out)
@@ -306,7 +277,7 @@ def run(arguments, command):
         raise InputError("sts: expected --model, whose embedding the matrix can replace, got none")
     source = find_source(arguments.matrix, arguments.vocabulary, arguments.model)
     lexicon = load_lexicon(arguments.lexicon)
-    vocabulary = source.vocabulary(lexicon, arguments.text)
+    vocabulary = source.vocabulary(lexicon, arguments.corpus)
     V, D = source.matrix.shape
     _log(f"{source.name}: {V:,} rows of {D}; {coverage_line(lexicon, vocabulary)}")
     sentences = None if pairs is None else lambda rows: source.sts(pairs, rows)

@@ -14,22 +14,23 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 from tqdm import tqdm
 
 from see_min.bridge.finetune import LANGUAGE, stage1, stage2
 from see_min.bridge.model import compress, device_memory
 from see_min.errors import InputError, check_at_least
-from see_min.experiments.reports import environment, format_value
+from see_min.experiments.reports import environment, format_value, table, write_report
 from see_min.files import check_writable, write_atomic
 from see_min.fitting import frequency_weights, relative_error
-from see_min.related.registry import EMBEDDINGS, check_methods, plan_method
+from see_min.related.registry import ENCODINGS, check_methods, plan_method
 from see_min.toy.training import TrainConfig, join_processes, pick_device, processes
+from see_min.words.formats import load_lexicon
 
 # not in a fingerprint: what changes no other phase, and files, whose contents are in it
 UNCOUNTED = ("ratios", "methods", "device", "lexicon", "corpus", "parallel", "valid_parallel",
-             "source_lexicon", "model", "sts", "teacher")
+             "source_lexicon", "model", "sts")
+HELD_OUT = 20
 
 
 @dataclass(frozen=True)
@@ -61,22 +62,26 @@ class Settings:
             name, value = field.name.replace("_", "-"), getattr(self, field.name)
             if field.type is int and name != "seed":
                 check_at_least(name, value, 1)
-            if field.type is float and name != "dropout" and not 0 < value < math.inf:
+            if field.type is float and not 0 < value < math.inf:
                 raise InputError(f"{name}: expected a number above 0, got {value:g}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
-        encodings = {method.name: method.encoding for method in EMBEDDINGS}
         for method in check_methods(self.methods):
-            if not encodings.get(method, True):
+            if method not in ENCODINGS:
                 rule = "one whose result is an encoding"
                 raise InputError(f"method: expected {rule}, got {method!r}")
 
 
 class Subject:
-    """What an experiment compresses; subclasses fill in what raises NotImplementedError.
+    """What an experiment compresses.
 
-    `read` sets `vocabularies`, {name of an embedding: Vocabulary}, and `data`, the bytes that a
-    fingerprint covers besides the settings; `dimension` is D.
+    Subclasses say what is missing here: `dimension`, D; `batches(steps, seed)` of training;
+    `score(model)`, a pair of the metric and the same for rare words or None; and
+
+    read(out)              set `vocabularies`, {name of an embedding: Vocabulary}, and `data`, the
+                           bytes of a fingerprint besides the settings; `out` keeps what takes long
+    teacher(path, resumed) (dense model, seconds of training); a model trained here is kept in path
+    save(model, out, name, row)   keep a student whose last row is `row`
     """
 
     metric = "perplexity"
@@ -87,51 +92,39 @@ class Subject:
     def __init__(self, settings, device, log=print):
         self.settings, self.device, self.log = settings, device, log
 
-    def read(self, out):
-        """Read data and words; `out` is a folder that keeps what takes long."""
-        raise NotImplementedError
-
-    def teacher(self, path, resumed):
-        """(dense model, seconds of training); a model trained here is kept in `path`."""
-        raise NotImplementedError
-
-    def batches(self, steps, seed):
-        """Batches of training."""
-        raise NotImplementedError
-
-    def score(self, model):
-        """(value of the metric, the same for rare words or None)."""
-        raise NotImplementedError
-
-    def save(self, model, out, name, row):
-        """Keep a student whose last row is `row`."""
-        raise NotImplementedError
+    def lexicon(self, name):
+        """A lexicon; what it lacks is logged."""
+        lexicon = load_lexicon(name)
+        if lexicon.note:
+            self.log(lexicon.note)
+        return lexicon
 
     def facts(self):
         """What the report says of the data."""
         return {"vocabulary": [len(words) for words in self.vocabularies.values()]}
 
 
+def hold_out(items):
+    """(training, held out): every 20th item is kept for the measure."""
+    return [item for i, item in enumerate(items) if i % HELD_OUT], items[::HELD_OUT]
+
+
 class Experiment:
     """One run in a folder: `Experiment(settings, subject, out).run()` is the report.
 
-    Raises
-    ------
-    InputError
-        For input that cannot be used, a ratio that a method cannot reach among it, before any work.
+    InputError for what cannot be used, ratios that a method cannot reach among it, before any work.
     """
 
-    def __init__(self, settings, subject, out, resume=False, log=print):
+    def __init__(self, settings, subject, out, resume=False):
         self.settings, self.subject, self.out = settings, subject, check_writable(out)
-        self.first, self.log = processes()[0] == 0, log  # the first process alone writes
+        self.log = subject.log
         subject.read(self.out / "phases")
         for ratio in settings.ratios:
             for method in settings.methods:
                 for words in subject.vocabularies.values():
                     shape = len(words), subject.dimension
                     plan_method(shape, words, method, ratio, order=settings.order)
-        fingerprint = _fingerprint(settings, subject)
-        self.phase = Phases(self.out, fingerprint, resume, self.log, self.first)
+        self.phase = Phases(self.out, _fingerprint(settings, subject), resume, self.log)
         self.config = TrainConfig(settings.accumulate, settings.bf16)
         self.model = None  # the teacher
 
@@ -142,11 +135,12 @@ class Experiment:
         rows = self.phase("dense", self._dense, path)
         if self.model is None:
             self.model, _ = self.subject.teacher(path, resumed=True)
-        self.log(f"dense: {self.subject.metric} {self._show(rows[0])} ({rows[0]['seconds']:.0f} s)")
-        self.batches = list(self.subject.batches(self._steps, settings.seed + 1))
+        self.log(f"dense: {self._show(rows)} ({rows[0]['seconds']:.0f} s)")
+        steps = settings.stage1_steps + settings.stage2_steps
+        self.batches = list(self.subject.batches(steps, settings.seed + 1))
         if self.subject.extra_training:
             rows += self.phase("dense-extra", self._train_on)
-            self.log(f"dense, same extra training: {self.subject.metric} {self._show(rows[-1])}")
+            self.log(f"dense, same extra training: {self._show(rows[-1:])}")
         for ratio in settings.ratios:
             for method in settings.methods:
                 rows += self.phase(f"{method}-{ratio:g}", self._student, method, ratio)
@@ -154,44 +148,36 @@ class Experiment:
         return {"task": told | self.subject.facts(), "environment": environment(), "rows": rows,
                 "seconds": time.perf_counter() - start}
 
-    @property
-    def _steps(self):
-        return self.settings.stage1_steps + self.settings.stage2_steps
-
     def _dense(self, path):
         self.model, seconds = self.subject.teacher(path, resumed=False)
         return [self._row(self.model, "dense", 1, "teacher", seconds)]
 
     def _train_on(self):
         model = copy.deepcopy(self.model)
-        options = self._rates | self.subject.dense_options
-        result = stage2(model, self.model, self.batches, self._steps, task=self.subject.task,
-                        config=self.config, label="dense", **options)
+        result = self._stage2(model, self.batches, label="dense", **self.subject.dense_options)
         return [self._row(model, "dense", 1, "stage2", result["seconds"])]
 
-    @property
-    def _rates(self):
-        return {"lr": self.settings.lr, "embedding_lr_scale": self.settings.embedding_lr_scale}
+    def _stage2(self, model, batches, **options):
+        rates = {"lr": self.settings.lr, "embedding_lr_scale": self.settings.embedding_lr_scale}
+        return stage2(model, self.model, batches, len(batches), task=self.subject.task,
+                      config=self.config, **(rates | options))
 
     def _student(self, method, ratio):
         """Fit, stage 1, stage 2: three rows."""
-        settings, start, first = self.settings, time.perf_counter(), self.settings.stage1_steps
+        settings, start, steps = self.settings, time.perf_counter(), self.settings.stage1_steps
         student = copy.deepcopy(self.model)
         done, error = self._compress(student, method, ratio)
         seconds = time.perf_counter() - start
         rows = [self._row(student, method, ratio, "fit", seconds, done) | {"weighted_error": error}]
-        common = {"task": self.subject.task, "config": self.config}
-        lr = settings.stage1_lr
-        result = stage1(student, self.model, self.batches[:first], first, lr, **common)
+        result = stage1(student, self.model, self.batches[:steps], steps, settings.stage1_lr,
+                        task=self.subject.task, config=self.config)
         rows.append(self._row(student, method, ratio, "stage1", 0, done) | result)
-        result = stage2(student, self.model, self.batches[first:], settings.stage2_steps,
-                        **common, **self._rates)
+        result = self._stage2(student, self.batches[steps:])
         rows.append(self._row(student, method, ratio, "stage2", 0, done) | result)
-        if self.first:
+        if processes()[0] == 0:
             self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
-        values = ", ".join(f"{row['stage']} {self._show(row)}" for row in rows)
         seconds = time.perf_counter() - start
-        self.log(f"{method} at {ratio:g}x: {self.subject.metric} after {values} ({seconds:.0f} s)")
+        self.log(f"{method} at {ratio:g}x: {self._show(rows)} ({seconds:.0f} s)")
         return rows
 
     def _compress(self, student, method, ratio):
@@ -207,8 +193,10 @@ class Experiment:
             errors.append(relative_error(E0, encoding, frequency_weights(words.counts)))
         return done, sum(errors) / len(errors)
 
-    def _show(self, row):
-        return format_value(row["value"], self.subject.metric)
+    def _show(self, rows):
+        metric = self.subject.metric
+        values = [f"{row['stage']} {format_value(row['value'], metric)}" for row in rows]
+        return f"{metric} after {', '.join(values)}"
 
     def _row(self, model, method, ratio, stage, seconds, done=()):
         """One row of the report; parameters and bytes are those of all embeddings."""
@@ -226,12 +214,25 @@ class Experiment:
 def run_experiment(kind, settings, out, resume=False, log=print):
     """The report of a kind of Subject; under torchrun the first process alone speaks and writes."""
     device = join_processes(pick_device(settings.device))
-    log = log if processes()[0] == 0 else _silent
-    return Experiment(settings, kind(settings, device, log), out, resume, log).run()
+    first = processes()[0] == 0
+    subject = kind(settings, device, log if first else lambda line: None)
+    return Experiment(settings, subject, out, resume).run()
 
 
-def _silent(_):
-    pass
+def run_command(kind, settings, arguments, command):
+    """An experiment with `--out` and `--resume`: its report is written, the table printed."""
+    report = run_experiment(kind, settings, arguments.out, arguments.resume, log)
+    if processes()[0]:
+        return
+    report["task"] = {"command": command, **report["task"]}
+    names = ", ".join(map(str, write_report(report, arguments.out)))
+    print(f"{table(report)}\nwritten: {names} and a model per method and ratio "
+          f"({report['seconds']:.0f} s in all)")
+
+
+def log(line):
+    """A line on stdout at once."""
+    print(line, flush=True)
 
 
 def _fingerprint(settings, subject):
@@ -246,13 +247,13 @@ def _fingerprint(settings, subject):
 class Phases:
     """The finished phases of a run in out/phases: each is worked once and kept whole or not at all.
 
-    Phases of another fingerprint are worked again; without `resume` all are. `keep` is False in all
-    processes but the first.
+    Phases of another fingerprint are worked again; without `resume` all are. Of several processes
+    the first alone writes.
     """
 
-    def __init__(self, out, fingerprint, resume=False, log=print, keep=True):
-        self.folder, self.fingerprint = Path(out) / "phases", fingerprint
-        self.resume, self.log, self.keep = resume, log, keep
+    def __init__(self, out, fingerprint, resume=False, log=print):
+        self.folder, self.fingerprint = out / "phases", fingerprint
+        self.resume, self.log = resume, log
 
     def __call__(self, name, work, *arguments):
         """`work(*arguments)`, a JSON value, or what an earlier run kept of it."""
@@ -265,7 +266,7 @@ class Phases:
                     return stored["value"]
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 pass  # not finished, or damaged
-        if not self.keep:
+        if processes()[0]:
             return work(*arguments)
         path.unlink(missing_ok=True)  # or, stopped now, an older phase would vouch for a new model
         value = work(*arguments)

@@ -23,18 +23,16 @@ from see_min.words.morphemes import segment
 from see_min.words.tokens import normalise
 
 WIDTH = 100  # columns
-BLOCKS = " ▏▎▍▌▋▊▉█"  # eighths
+NEAREST = 10  # words
 COLOURS = {"word": reports.BLACK, "sememe": reports.BLUE, "stem": reports.RED,
            "affix": reports.ORANGE, "product": reports.GREEN}  # others are grey
-MAX_TERMS, MAX_UNITS = 6, 10  # of a figure
+MAX_UNITS = 10  # of a figure
 ENDINGS = (".npz", ".pt")
 
 
 def known(word, lexicon, morphemes):
     """What a lexicon and a segmentation say of a word."""
-    senses = [asdict(sense) | {"sememes": list(sense.sememes), "roles": list(sense.roles),
-                               "tree": _tree(sense.definition)}
-              for sense in lexicon.meanings(word)]
+    senses = [asdict(sense) | {"tree": _tree(sense.definition)} for sense in lexicon.meanings(word)]
     entry = lexicon.find(word)
     return {"word": word, "entry": entry, "senses": senses, "morphemes": list(morphemes)}
 
@@ -49,7 +47,10 @@ def _tree(definition):
 def load_encoding(path):
     """The encoding, with its words, in a saved .npz, a toy checkpoint or a compressed folder.
 
-    What holds nothing that is compressed is refused.
+    Raises
+    ------
+    InputError
+        If nothing in it is compressed, or the words are missing.
     """
     path = Path(path)
     if path.suffix == ".npz":
@@ -72,8 +73,12 @@ def load_encoding(path):
         words = words if len(model.embeddings) == 1 else words[-1]
     if not isinstance(module, SememeEmbedding):
         raise InputError(f"{path}: expected a compressed embedding, got {type(module).__name__}")
-    encoding = module.to_encoding()
+    encoding, names = module.to_encoding(), module.names or {}
     encoding.words = list(words)
+    if names.get("slot_names"):
+        encoding.slot_names = [list(map(Unit.parse, slot)) for slot in names["slot_names"]]
+    if names.get("bag_names"):
+        encoding.bag_names = list(map(Unit.parse, names["bag_names"]))
     return encoding
 
 
@@ -101,7 +106,7 @@ def rows_of_words(words):
     return {word: row for row, word in reversed(list(enumerate(spelled))) if word}
 
 
-def built(encoding, word, dense=None, nearest=10, rows=None):
+def built(encoding, word, dense=None, rows=None):
     """How an encoding puts a word together.
 
     With x = sum_u b_u + p, the row before the projection, and p the sum of its products: a part has
@@ -111,20 +116,12 @@ def built(encoding, word, dense=None, nearest=10, rows=None):
     ----------
     encoding : SememeEncoding, with its words
     word : str
-    dense : array (V, D), optional
-    nearest : int
-        How many words to list.
-    rows : array (V, D), optional
-        All rows of the encoding, if they are at hand.
+    dense, rows : arrays (V, D), optional
+        The matrix that the encoding stands for; all rows of the encoding, if they are at hand.
 
     Returns
     -------
-    dict or None
-        None if no row is the word. token, row, shape, order, rank, parameters, ratio; slots (names
-        per slot, one or one per term); bag (kind, name, norm, cosine with x, share); private
-        (whether one of these belongs to this word alone); product (norm, cosine, share); schmidt
-        (spectrum, entropy, maximum across slot 1 and the rest; None for order 1); nearest (lists of
-        [word, cosine]); dense (error, explained, reach, cosine, nearest, same; or None); arrays.
+    dict, or None if no row is the word
     """
     numbers = rows_of_words(encoding.words)
     row = row_of(numbers, word)
@@ -132,16 +129,18 @@ def built(encoding, word, dense=None, nearest=10, rows=None):
         return None
     rows = encoding.rows(np.arange(len(encoding))) if rows is None else rows  # (V, D)
     V, D = encoding.shape
-    arrays = _arrays(encoding, row)
-    bag, product = _parts(encoding, row, arrays)
-    after = nearest_words(rows, numbers, row, nearest)
+    ids = np.array([row])
+    product = entangled_rows(encoding.leaves(ids))[0]  # (d',)
+    units, vectors = bag_of(encoding, row)
+    *shares, share = part_facts(np.vstack([vectors, product]), encoding.inner_rows(ids)[0])
+    after = nearest_words(rows, numbers, row)
     return {
         "token": encoding.words[row], "row": int(row), "shape": [V, D], "order": encoding.order,
         "rank": encoding.rank, "parameters": int(encoding.parameters),
-        "ratio": float(V * D / encoding.parameters), "slots": slot_units(encoding, row), "bag": bag,
-        "private": any(part["kind"] == "word" for part in bag), "product": product,
-        "schmidt": _schmidt(encoding, arrays["product"]), "nearest": after,
-        "dense": dense_facts(dense, encoding, numbers, row, after), "arrays": arrays,
+        "ratio": float(V * D / encoding.parameters), "slots": slot_units(encoding, row),
+        "bag": [unit._asdict() | own for unit, own in zip(units, shares)], "product": share,
+        "schmidt": schmidt_facts(encoding, product), "nearest": after,
+        "dense": None if dense is None else dense_facts(dense, encoding, numbers, row, after),
     }
 
 
@@ -156,40 +155,29 @@ def slot_units(encoding, row):
     return slots
 
 
-def _arrays(encoding, row):
-    """Leaves (r, q_j), vectors (m, d'), product and inner (d',), row (D,)."""
-    ids = np.array([row])
-    leaves = encoding.leaves(ids)  # n arrays (1, r, q_j)
-    vectors = np.zeros((0, encoding.inner_dim))
-    if encoding.bag is not None:
-        vectors = encoding.bag_vectors[_bag_units(encoding, row)]  # (m, d')
-    return {"leaves": [leaf[0] for leaf in leaves], "vectors": vectors,
-            "product": entangled_rows(leaves)[0], "inner": encoding.inner_rows(ids)[0],
-            "row": encoding.rows(ids)[0]}
-
-
-def _bag_units(encoding, row):
+def bag_of(encoding, row):
+    """(the m units in the bag of a word, their vectors (m, d'))."""
+    if encoding.bag is None:
+        return [], np.zeros((0, encoding.inner_dim))
     start, end = encoding.bag.indptr[row : row + 2]
-    return encoding.bag.indices[start:end]  # (m,)
-
-
-def _parts(encoding, row, arrays):
-    """(bag, product): the size of every part of x and its share of x."""
-    x, parts = arrays["inner"], np.vstack([arrays["vectors"], arrays["product"]])  # (m + 1, d')
-    angles = cosines(parts, np.broadcast_to(x, parts.shape))  # (m + 1,)
-    shares, norms = parts @ x / ((x @ x) or 1), np.linalg.norm(parts, axis=1)  # (m + 1,) each
-    facts = [dict(zip(("norm", "cosine", "share"), map(float, values)))
-             for values in zip(norms, angles, shares)]
-    numbers = [] if encoding.bag is None else _bag_units(encoding, row)
-    names = [encoding.bag_names[unit] if encoding.bag_names else Unit("unit", str(unit))
+    numbers = encoding.bag.indices[start:end]  # (m,)
+    units = [encoding.bag_names[unit] if encoding.bag_names else Unit("unit", str(unit))
              for unit in numbers]
-    bag = [{"kind": unit.kind, "name": unit.name} | part for unit, part in zip(names, facts)]
-    return bag, facts[-1]
+    return units, encoding.bag_vectors[numbers]
 
 
-def _schmidt(encoding, product):
+def part_facts(parts, x):
+    """Norm, cosine with x (d',) and share of x of every part (m, d')."""
+    angles = cosines(parts, np.broadcast_to(x, parts.shape))  # (m,)
+    shares, norms = parts @ x / ((x @ x) or 1), np.linalg.norm(parts, axis=1)  # (m,) each
+    return [dict(zip(("norm", "cosine", "share"), map(float, values)))
+            for values in zip(norms, angles, shares)]
+
+
+def schmidt_facts(encoding, product):
+    """The entanglement of slot 1 with the rest, None for order 1."""
     if encoding.order == 1:
-        return None  # nothing to split
+        return None
     left = encoding.sizes[0]
     spectrum = schmidt_spectrum(product, encoding.sizes, 1)  # (min(q_1, q_2 .. q_n),)
     bound = min(encoding.rank, left, encoding.inner_dim // left)
@@ -199,26 +187,24 @@ def _schmidt(encoding, product):
 
 def dense_facts(dense, encoding, numbers, row, after):
     """Error, explained share, reach (what the projection allows), cosine, nearest words before."""
-    if dense is None:
-        return None
     target, own = np.asarray(dense[row], dtype=float), encoding.rows([row])[0]  # (D,), (D,)
     size = (target @ target) or 1.0
     error, reach = float(((target - own) ** 2).sum() / size), 1.0
     if encoding.projection is not None:
         basis = np.linalg.qr(encoding.projection.T)[0]  # (D, d'); finetuning moves the projection
         reach = float(((target @ basis) ** 2).sum() / size)
-    before = nearest_words(dense, numbers, row, len(after))
+    before = nearest_words(dense, numbers, row)
     same = len({word for word, _ in before} & {word for word, _ in after})
-    return {"error": error, "explained": 1 - error, "reach": reach, "row": target.tolist(),
+    return {"error": error, "explained": 1 - error, "reach": reach,
             "cosine": float(cosines([target], [own])[0]), "nearest": before, "same": same}
 
 
-def nearest_words(rows, numbers, row, count):
+def nearest_words(rows, numbers, row, count=NEAREST):
     """The words of the largest cosine with a row, without the row itself: a list of [word, cosine].
 
     Examples
     --------
-    >>> nearest_words(np.array([[1., 0.], [2., 0.], [0., 1.]]), {"a": 0, "b": 1, "c": 2}, 0, 2)
+    >>> nearest_words(np.array([[1., 0.], [2., 0.], [0., 1.]]), {"a": 0, "b": 1, "c": 2}, 0)
     [['b', 1.0], ['c', 0.0]]
     """
     words = [word for word in numbers if numbers[word] != row]
@@ -233,45 +219,12 @@ def explain_words(words, lexicon, encoding=None, dense=None):
     pieces = segment([*words, *lexicon.entries])[: len(words)]
     rows = None if encoding is None else encoding.rows(np.arange(len(encoding)))  # (V, D), once
     return [known(word, lexicon, parts)
-            | {"built": None if encoding is None else built(encoding, word, dense, rows=rows)}
+            | {"built": None if encoding is None else built(encoding, word, dense, rows)}
             for word, parts in zip(words, pieces)]
 
 
-def as_json(explanations):
-    """Explanations as JSON text, without the arrays."""
-    bare = []
-    for one in explanations:
-        parts = one["built"] and {k: v for k, v in one["built"].items() if k != "arrays"}
-        bare.append(one | {"built": parts})
-    return reports.as_json(bare)
-
-
-def bar(share, width=20):
-    """A bar of block characters, to an eighth of a character; nothing below 0.
-
-    Examples
-    --------
-    >>> bar(0.5, 4), bar(0.03, 4)
-    ('██', '▏')
-    """
-    eighths = round(8 * width * min(max(share, 0), 1))
-    return "█" * (eighths // 8) + BLOCKS[eighths % 8].strip()
-
-
 def as_text(explanations, encoded=False):
-    """Explanations for a terminal of 100 columns.
-
-    Examples
-    --------
-    >>> from see_min.words.lexicon import Lexicon
-    >>> found = known("adding", Lexicon.of({"add": [("act", "more")]}), ("add", "ing"))
-    >>> print(as_text([found | {"built": None}]), end="")
-    adding
-    ======
-    known as add, 1 sense
-      1  act > more
-    morphemes: add + ing
-    """
+    """Explanations for a terminal of 100 columns."""
     texts = []
     for one in explanations:
         lines = _known_lines(one)
@@ -309,9 +262,9 @@ def _built_lines(built):
     lines += ["", *_unit_lines(built)]
     schmidt, dense = built["schmidt"], built["dense"]
     if schmidt:
+        values = "  ".join(f"{value:.3f}" for value in schmidt["spectrum"] if value >= 5e-4)
         lines += ["", "Schmidt spectrum of the product, slot 1 against the rest"]
-        lines += [f"  {value:.3f}  {bar(value, 40)}".rstrip() for value in schmidt["spectrum"]
-                  if value >= 5e-4]
+        lines += _wrap(f"  {values}", 2)
         lines += [f"entropy {schmidt['entropy']:.2f} nats of at most {schmidt['maximum']:.2f}"]
     after = [f"{cosine:6.3f}  {word}" for word, cosine in built["nearest"]]
     if not dense:
@@ -332,92 +285,47 @@ def _unit_lines(built):
     wide = max(len(part["name"]) for part in parts)
     lines = [f"  {'unit':9}  {'':{wide}}   norm  cosine   share"]
     for part in parts:
-        share = f"{round(100 * part['share']):4} %  {bar(part['share'])}"
         lines.append(f"  {part['kind']:9}  {part['name']:{wide}}  {part['norm']:5.2f}  "
-                     f"{part['cosine']:6.2f}  {share}".rstrip())
+                     f"{part['cosine']:6.2f}  {round(100 * part['share']):4} %")
     for j, names in enumerate(built["slots"], start=1):
         per_term = ", per term" * (len(names) > 1)
         lines += _wrap(f"  slot {j}{per_term}: {', '.join(names)}", 10)
-    note = "  The word has a private vector, which takes what its product leaves."
-    return lines + [note] * built["private"]
+    return lines
 
 
 def plot(explanation, path):
-    """Draw how a word is built: its units, the leaves of its terms, its row, nearest words."""
+    """Draw how a word is built: its units and its product, entanglement, nearest words."""
+    from matplotlib import rc_context
+
     built = explanation["built"]
     if built is None:
         word = explanation["word"]
         raise InputError(f"plot: expected a word of the vocabulary, got {word!r}")
     V, D = built["shape"]
-    title = f"{_safe(explanation['word'])}: {V:,} × {D} embedding at 1/{built['ratio']:.1f}"
-    fig = reports.new_figure(12, 7.2, title)
-    grid = fig.subplots(2, 3, width_ratios=(1, 1.1, 1.1))
-    _draw_units(grid[0, 0], built)
-    _draw_leaves(grid[0, 1], built)
-    _draw_rows(grid[0, 2], built)
-    _draw_spectrum(grid[1, 0], built["schmidt"])
     before, after = built["dense"]["nearest"] if built["dense"] else [], built["nearest"]
-    _draw_nearest(grid[1, 1], before, after, "Nearest words before")
-    _draw_nearest(grid[1, 2], after, before, "Nearest words after")
-    return reports.save_figure(fig, path)
-
-
-def _safe(name):
-    name = name if len(name) <= 24 else f"{name[:23]}…"
-    return name.replace("$", r"\$")  # two dollars would be read as a formula
+    with rc_context({"text.parse_math": False}):  # words may have dollars
+        title = f"{explanation['word']}: {V:,} × {D} embedding at 1/{built['ratio']:.1f}"
+        fig = reports.new_figure(11, 7.2, title)
+        grid = fig.subplots(2, 2)
+        _draw_units(grid[0, 0], built)
+        _draw_spectrum(grid[0, 1], built["schmidt"])
+        _draw_nearest(grid[1, 0], before, after, "Nearest words before")
+        _draw_nearest(grid[1, 1], after, before, "Nearest words after")
+        return reports.save_figure(fig, path)
 
 
 def _draw_units(axis, built):
     """Bars: the norm of every vector in the bag and of the product, with its share."""
     bag = sorted(built["bag"], key=lambda part: -part["norm"])[:MAX_UNITS]
-    parts = [*bag, {"kind": "product", "name": "product"} | built["product"]]
+    parts = [*bag, {"kind": "product", "name": ""} | built["product"]]
     for y, part in enumerate(parts):
-        colour = COLOURS.get(part["kind"], reports.GREY)
-        axis.barh(y, part["norm"], 0.6, color=colour, hatch="////" * (part["kind"] == "product"),
-                  edgecolor="white")
+        axis.barh(y, part["norm"], 0.6, color=COLOURS.get(part["kind"], reports.GREY))
         axis.text(part["norm"], y, f"  {round(100 * part['share'])} %", va="center", fontsize=8)
-    names = [f"{part['kind']} {_safe(part['name'])}" for part in bag] + ["product"]
+    names = [f"{part['kind']} {part['name']}" for part in parts]
     axis.set_yticks(range(len(parts)), names, fontsize=8)
     axis.invert_yaxis()
     axis.margins(x=0.2)
-    axis.set_xlabel("norm of the vector, share of the row", fontsize=8)
-    axis.set_title("Units, added up", loc="left", fontsize=11)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_leaves(axis, built):
-    """The strongest terms: the leaves of each side by side, a row per term."""
-    leaves = built["arrays"]["leaves"]  # n arrays (r, q_j)
-    strength = np.prod([np.linalg.norm(leaf, axis=1) for leaf in leaves], axis=0)  # (r,)
-    top = np.argsort(-strength, kind="stable")[:MAX_TERMS]
-    scaled = [leaf[top] / (np.abs(leaf[top]).max() or 1) for leaf in leaves]  # a factor may move
-    gap = np.full((len(top), 1), np.nan)
-    strips = [part for leaf in scaled for part in (leaf, gap)][:-1]
-    _strips(axis, np.hstack(strips), 1)  # (terms, sum q + n - 1)
-    axis.set_ylabel(f"{len(top)} strongest of {built['rank']} terms", fontsize=8)
-    axis.set_xlabel(" ⊗ ".join(f"leaf {j + 1}" for j in range(len(leaves))), fontsize=8)
-    axis.set_title("Product of leaves, summed over terms", loc="left", fontsize=11)
-
-
-def _strips(axis, values, bound):
-    look = {"aspect": "auto", "cmap": reports.SIGNED, "interpolation": "nearest"}
-    axis.imshow(values, vmin=-bound, vmax=bound, **look)
-    axis.set(xticks=[], yticks=[])
-
-
-def _draw_rows(axis, built):
-    """The row, and the dense row if there is one; dark is negative, bright positive."""
-    named = {"row": built["arrays"]["row"]}
-    title = "The row"
-    if built["dense"]:
-        named["dense row"] = np.array(built["dense"]["row"])
-        title += f", cosine {built['dense']['cosine']:.3f} with the dense one"
-    values = np.stack(list(named.values()))  # (1 or 2, D)
-    bound = np.quantile(np.abs(values), 0.98) or 1  # a few large values do not wash out the rest
-    _strips(axis, values, bound)
-    axis.set_yticks(range(len(named)), list(named), fontsize=8)
-    axis.set_xlabel("dark: negative, bright: positive", fontsize=8)
-    axis.set_title(title, loc="left", fontsize=11)
+    _label(axis, "Units, added up", "norm of the vector, share of the row")
 
 
 def _draw_spectrum(axis, schmidt):
@@ -427,14 +335,18 @@ def _draw_spectrum(axis, schmidt):
     values = schmidt["spectrum"][:16]
     axis.bar(range(1, len(values) + 1), values, 0.7, color=reports.GREEN)
     axis.set_xticks(range(1, len(values) + 1))
-    axis.set_xlabel("Schmidt weights, slot 1 against the rest", fontsize=8)
     entropy = f"{schmidt['entropy']:.2f} nats of at most {schmidt['maximum']:.2f}"
-    axis.set_title(f"Entanglement: {entropy}", loc="left", fontsize=11)
+    _label(axis, f"Entanglement: {entropy}", "Schmidt weights, slot 1 against the rest")
+
+
+def _label(axis, title, below):
+    axis.set_title(title, loc="left", fontsize=11)
+    axis.set_xlabel(below, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_nearest(axis, pairs, others, title):
-    """A ranked list; words that stand in the other list too are drawn stronger."""
+    """A ranked list, blue where a word stands in the other list too."""
     axis.set_axis_off()
     if not pairs:
         return
@@ -442,7 +354,7 @@ def _draw_nearest(axis, pairs, others, title):
     for y, (word, cosine) in enumerate(pairs):
         colour = reports.BLUE if word in both else reports.GREY
         axis.barh(y, max(cosine, 0), 0.75, color=colour, alpha=0.3)
-        axis.text(0.02, y, f"{_safe(word)}  {cosine:.2f}", va="center", fontsize=9)
+        axis.text(0.02, y, f"{word}  {cosine:.2f}", va="center", fontsize=9)
     axis.set(xlim=(0, 1), ylim=(len(pairs) - 0.4, -0.6))
     axis.set_title(f"{title}" + ", blue: in both" * bool(both), loc="left", fontsize=11)
 
@@ -471,7 +383,8 @@ def run(arguments, command):
     encoding = None if path is None else load_encoding(path)
     dense = None if arguments.dense is None else load_dense(arguments.dense, encoding.shape)
     found = explain_words(words, lexicon, encoding, dense)
-    print(as_json(found) if arguments.json else as_text(found, encoding is not None), end="")
+    text = reports.as_json(found) if arguments.json else as_text(found, encoding is not None)
+    print(text, end="")
     if arguments.plot:
         print(f"written: {plot(found[0], arguments.plot)}", file=sys.stderr)
 

@@ -13,19 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from see_min.bridge.hf import save_compressed
-from see_min.errors import InputError, check_at_least
-from see_min.experiments.engine import Settings, Subject, run_experiment
-from see_min.experiments.hf_models import load_pretrained
-from see_min.experiments.measure import masked_accuracy, need_sacrebleu, perplexity, sts
+from see_min.errors import InputError, check_at_least, require
+from see_min.experiments.engine import Settings, Subject, hold_out, run_command
+from see_min.experiments.hf_models import count_ids, load_pretrained
+from see_min.experiments.measure import masked_accuracy, perplexity, sts
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.experiments.similarity import read_sentence_pairs
-from see_min.experiments.train import finish, log
 from see_min.files import read_lines, write_atomic
 from see_min.toy import data
-from see_min.words.formats import load_lexicon
 from see_min.words.vocabulary import build_vocabulary
 
-HELD_OUT = 20
 FEWEST = 4  # ids of a sentence, special ones included
 RECORD = "evaluation.json"  # in a compressed folder
 MASKED_STEPS = 20  # batches of the measure of mlm
@@ -49,45 +46,39 @@ class FolderSettings(Settings):
     lr: float = 5e-5
     embedding_lr_scale: float = 10.0
 
-    def need(self, *names):
-        """Refuse settings without the files that the task needs."""
-        for name in names:
-            if getattr(self, name) is None:
-                raise InputError(f"{name}: expected --{name} {FLAGS[name]}, got none")
-
 
 class FolderSubject(Subject):
-    """A model in a folder; a subclass is a task."""
+    """A model in a folder; a subclass is a task.
+
+    Its `read_text(held_out)` sets `train` and `valid`, or `valid` alone to the whole text, and
+    returns the ids of all of the text.
+    """
 
     extra_training = False
     training, measuring = ("corpus",), ("corpus",)  # files that compress needs, and evaluate
 
-    def load(self):
-        """The model as its task sees it."""
+    def load(self, *files):
+        """The model as its task sees it; refuses settings without one of the files."""
         s = self.settings
+        for name in files:
+            if getattr(s, name) is None:
+                raise InputError(f"{name}: expected --{name} {FLAGS[name]}, got none")
         self.model = load_pretrained(s.model, s.task, s.block_size, self.device)
         self.task = self.model.task
         return self.model
 
     def read(self, out):
-        self.settings.need(*self.training)
-        model = self.load()
+        model = self.load(*self.training)
         weight = model.model.get_input_embeddings().weight.detach().float().cpu().numpy()  # (V, D)
         self.dimension = weight.shape[1]
         ids = self.read_text(held_out=True)
-        counts = np.bincount(np.concatenate([*ids, []]).astype(int), minlength=model.rows)  # (V,)
-        lexicon = load_lexicon(self.settings.lexicon)
-        if lexicon.note:
-            self.log(lexicon.note)
-        words = build_vocabulary(model.names, lexicon, counts, seed=self.settings.seed, smooth=True)
+        counts = count_ids(ids, model.rows)  # (V,)
+        words = build_vocabulary(model.names, self.lexicon(self.settings.lexicon), counts,
+                                 seed=self.settings.seed, smooth=True)
         self.vocabularies = {self.task.embeddings[0]: words}
         self.data = repr((self.train, self.valid)).encode() + weight.tobytes()
         shape = f"{model.rows:,} x {self.dimension}"
         self.log(f"{self.settings.model}: {shape}; {counts.sum():,} tokens of text")
-
-    def read_text(self, held_out):
-        """Set `train` and `valid`, the whole text if nothing is held out; the ids of all."""
-        raise NotImplementedError
 
     def lines(self):
         """The lines of the corpus that are not empty."""
@@ -112,7 +103,7 @@ class LanguageFolder(FolderSubject):
 
     def read_text(self, held_out):
         ids = self.model.encode(self.lines())
-        train, valid = _split(ids) if held_out else (ids, ids)
+        train, valid = hold_out(ids) if held_out else (ids, ids)
         self.train, self.valid = self._window(train), self._window(valid)
         return ids
 
@@ -129,8 +120,7 @@ class LanguageFolder(FolderSubject):
         return data.language_batches(np.array(self.train), s.block_size, s.batch_size, steps, seed)
 
     def score(self, model):
-        ids, block_size = np.array(self.valid), self.settings.block_size
-        return perplexity(model, ids, block_size=block_size, rare_from=model.rows)[0], None
+        return perplexity(model, np.array(self.valid), block_size=self.settings.block_size)[0], None
 
 
 class MaskedFolder(LanguageFolder):
@@ -142,9 +132,9 @@ class MaskedFolder(LanguageFolder):
         return self._masked(self.train, self.settings.batch_size, steps, seed)
 
     def _masked(self, ids, batch_size, steps, seed):
-        tokenizer = self.model.tokenizer
-        return data.masked_batches(np.array(ids), self.settings.block_size, batch_size, steps, seed,
-                              tokenizer.mask_token_id, self.model.rows, tokenizer.all_special_ids)
+        words, length = self.model.tokenizer, self.settings.block_size
+        return data.masked_batches(np.array(ids), length, batch_size, steps, seed,
+                                   words.mask_token_id, self.model.rows, words.all_special_ids)
 
     def score(self, model):
         return masked_accuracy(model, self._masked(self.valid, 32, MASKED_STEPS, 0)), None
@@ -179,20 +169,20 @@ class TranslationFolder(FolderSubject):
     metric, training, measuring = "BLEU", ("parallel",), ("parallel",)
 
     def read_text(self, held_out):
-        need_sacrebleu()
+        require("sacrebleu")
         pairs = [tuple(map(" ".join, pair)) for pair in data.read_parallel(*self.settings.parallel)]
         if not held_out:
             self.valid = pairs
             return []
         check_at_least("parallel: number of pairs", len(pairs), 2)
         ids = self.model.encode_pairs(pairs)
-        self.train, self.valid = _split(ids)[0], _split(pairs)[1]
+        self.train, self.valid = hold_out(ids)[0], hold_out(pairs)[1]
         return [side for pair in ids for side in pair]
 
     def batches(self, steps, seed):
         end = self.model.tokenizer.eos_token_id
         return data.pair_batches(self.train, self.settings.batch_size, steps, seed, self.model.pad,
-                            self.model.begin, end)
+                                 self.model.begin, end)
 
     def score(self, model):
         return model.bleu(self.valid), None
@@ -202,9 +192,13 @@ FOLDERS = {"lm": LanguageFolder, "mlm": MaskedFolder, "encoder": EncoderFolder,
            "translation": TranslationFolder}
 
 
-def _split(items):
-    """(training, held out)."""
-    return [item for i, item in enumerate(items) if i % HELD_OUT], items[::HELD_OUT]
+def read_record(folder):
+    """How `compress` measured a folder; empty if it did not write it."""
+    try:
+        record = json.loads((Path(folder) / RECORD).read_text())
+        return record if {"task", "block_size", "value", "text"} <= record.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def text_hash(settings):
@@ -215,11 +209,6 @@ def text_hash(settings):
     except OSError as error:
         rule = "expected a file that can be read"
         raise InputError(f"{paths[0]}: {rule}, got {error.strerror}") from None
-
-
-def compress_folder(settings, out, resume=False, log=log):
-    """The report of an experiment on the model in a folder."""
-    return run_experiment(FOLDERS[settings.task], settings, out, resume, log)
 
 
 def add_arguments(parser):
@@ -244,5 +233,4 @@ def run(arguments, command):
     if "lr" in given:
         given["stage1_lr"] = 10 * given["lr"]
     settings = FolderSettings(**((QUICK if arguments.quick else {}) | given))
-    report = compress_folder(settings, arguments.out, arguments.resume)
-    finish(report, arguments.out, command)
+    run_command(FOLDERS[settings.task], settings, arguments, command)

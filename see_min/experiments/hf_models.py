@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,8 +10,8 @@ from see_min.bridge.finetune import EmbeddingTask
 from see_min.bridge.hf import load_model
 from see_min.bridge.layers import cached_rows
 from see_min.bridge.swap import input_embedding
-from see_min.errors import InputError, check_at_least
-from see_min.experiments.measure import need_sacrebleu, padded_batches
+from see_min.errors import InputError, check_at_least, require
+from see_min.experiments.measure import in_batches
 
 BATCH = 128  # sentences per step
 NEEDED = {"lm": (), "mlm": ("mask_token_id",), "encoder": ("pad_token_id",),
@@ -22,6 +23,30 @@ def load_pretrained(folder, task, block_size=64, device="cpu"):
     model, tokenizer = load_model(folder, task)
     kind = PretrainedTranslator if task == "translation" else Pretrained
     return kind(model.to(device), tokenizer, task, block_size)
+
+
+def token_names(tokenizer, rows):
+    """The V tokens in the order of the rows; rows that no token has are called [ROW7]."""
+    if len(tokenizer) > rows:
+        rule = f"at most {rows} tokens, one per row of the embedding"
+        raise InputError(f"tokenizer: expected {rule}, got {len(tokenizer)}")
+    named = {number: token for token, number in tokenizer.get_vocab().items()}
+    return [named.get(row, f"[ROW{row}]") for row in range(rows)]
+
+
+def encode_lines(tokenizer, lines, special=False, longest=None):
+    """Ids of each line, with special tokens or without, cut to a length where one is given."""
+    options = {"truncation": True, "max_length": longest} if longest else {}
+    ids = []
+    for start in range(0, len(lines), BATCH):
+        batch = lines[start : start + BATCH]
+        ids += tokenizer(batch, add_special_tokens=special, verbose=False, **options)["input_ids"]
+    return ids
+
+
+def count_ids(sequences, rows):
+    """How often each of the V ids occurs in sequences, (V,)."""
+    return np.bincount(np.concatenate([*sequences, []]).astype(int), minlength=rows)
 
 
 class Pretrained(nn.Module):
@@ -46,6 +71,7 @@ class Pretrained(nn.Module):
         self.pad = tokenizer.pad_token_id if "pad_token_id" in NEEDED[task] else None
         self.task = EmbeddingTask(tuple(map(self._name, self._embeddings())), self.pad)
         self.rows = model.get_input_embeddings().num_embeddings  # V
+        self.names = token_names(tokenizer, self.rows)
         self._check_sizes()
         self.head_name = None if task == "encoder" else self._find_head()
         if task == "lm":
@@ -59,9 +85,6 @@ class Pretrained(nn.Module):
         return next(name for name, other in self.named_modules() if other is module)
 
     def _check_sizes(self):
-        if len(self.tokenizer) > self.rows:
-            rule = f"at most {self.rows} tokens, one per row of the embedding"
-            raise InputError(f"tokenizer: expected {rule}, got {len(self.tokenizer)}")
         check_at_least("block-size", self.block_size, 1)
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest and self.block_size > longest:
@@ -106,12 +129,6 @@ class Pretrained(nn.Module):
     def device(self):
         return next(self.model.parameters()).device
 
-    @property
-    def names(self):
-        """The V tokens in the order of the rows; rows that no token has are called [ROW7]."""
-        named = {number: token for token, number in self.tokenizer.get_vocab().items()}
-        return [named.get(row, f"[ROW{row}]") for row in range(self.rows)]
-
     def hidden_states(self, ids):
         mask = torch.ones_like(ids) if self.pad is None else (ids != self.pad).long()  # (b, t)
         out = self.model.base_model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
@@ -131,24 +148,19 @@ class Pretrained(nn.Module):
 
     def encode(self, lines, special=False):
         """Ids of each line; with special tokens it is cut to the block size."""
-        options = {"truncation": True, "max_length": self.block_size} if special else {}
-        ids = []
-        for start in range(0, len(lines), BATCH):
-            ids += self.tokenizer(lines[start : start + BATCH], add_special_tokens=special,
-                                  verbose=False, **options)["input_ids"]
-        return ids
+        return encode_lines(self.tokenizer, lines, special, self.block_size if special else None)
 
     @torch.no_grad()
     def vectors(self, sentences):
         """Mean of the last hidden states over the tokens of each sentence, (N, H)."""
-        ids = self.encode(sentences, special=True)
-        out = [None] * len(ids)
-        for batch, rows in padded_batches(ids, BATCH, self.pad, self.device):  # (b, t)
+
+        def means(rows):
             valid = (rows != self.pad)[..., None]  # (b, t, 1)
-            means = (self.hidden_states(rows)[-1] * valid).sum(1) / valid.sum(1)  # (b, H)
-            for i, mean in zip(batch, means.float().cpu(), strict=True):
-                out[i] = mean
-        return torch.stack(out)
+            states = self.hidden_states(rows)[-1]  # (b, t, H)
+            return ((states * valid).sum(1) / valid.sum(1)).float().cpu()  # (b, H)
+
+        ids = self.encode(sentences, special=True)
+        return torch.stack(in_batches(means, ids, self.pad, self.device))
 
 
 class PretrainedTranslator(Pretrained):
@@ -208,21 +220,19 @@ class PretrainedTranslator(Pretrained):
         """Greedy translations, in the order of the sentences."""
         from transformers import DynamicCache, EncoderDecoderCache
 
+        def translate(rows):
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # not its depth
+            found = self.model.generate(
+                rows, attention_mask=(rows != self.pad).long(), max_new_tokens=self.block_size,
+                num_beams=1, do_sample=False, past_key_values=cache)
+            return self.tokenizer.batch_decode(found, skip_special_tokens=True)
+
         pairs = self.encode_pairs([(text, "") for text in sentences])
         ids = [[*source, self.tokenizer.eos_token_id] for source, _ in pairs]
-        out = [None] * len(ids)
         with cached_rows(self):
-            for batch, rows in padded_batches(ids, BATCH, self.pad, self.device):  # (b, s)
-                cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # not its depth
-                found = self.model.generate(
-                    rows, attention_mask=(rows != self.pad).long(), max_new_tokens=self.block_size,
-                    num_beams=1, do_sample=False, past_key_values=cache)
-                texts = self.tokenizer.batch_decode(found, skip_special_tokens=True)
-                for i, text in zip(batch, texts, strict=True):
-                    out[i] = text
-        return out
+            return in_batches(translate, ids, self.pad, self.device)
 
     def bleu(self, pairs):
         """Corpus BLEU of the translations of (source, target), as sacrebleu has it by default."""
         sources, targets = zip(*pairs, strict=True)
-        return need_sacrebleu().corpus_bleu(self.translate(sources), [list(targets)]).score
+        return require("sacrebleu").corpus_bleu(self.translate(sources), [list(targets)]).score

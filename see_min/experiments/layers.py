@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 
-from see_min.bridge.finetune import LANGUAGE, EmbeddingTask, cross_entropy, pretrain, stage2
+from see_min.bridge.finetune import LANGUAGE, EmbeddingTask, stage2
 from see_min.bridge.swap import swap_embedding
 from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
@@ -29,14 +29,11 @@ from see_min.toy.data import (
     masked_batches,
 )
 from see_min.toy.models import BERTConfig, GPTConfig, TinyBERT, TinyGPT
-from see_min.toy.training import on_device, pick_device
+from see_min.toy.training import cross_entropy, on_device, pick_device, pretrain
 from see_min.words.vocabulary import build_vocabulary
 
 COMBINED = (("see", None), ("see", "rom"), ("see", "modegpt"), ("weighted-svd", "rom"))
 LARGEST_RATIO = 8
-SEE = "embedding compressed, too"
-COLOURS = {"pruning": (reports.RED, "v"), "quantization": (reports.ORANGE, "s"),
-           "efficient architecture": (reports.GREEN, "o"), SEE: (reports.BLUE, "D")}
 TITLES = {"gpt": "TinyGPT, next words", "bert": "TinyBERT, masked words"}
 
 
@@ -90,31 +87,31 @@ class Setup:
 
 def make_setups(task, corpus, log):
     """The two models; each is trained when it is asked for."""
-    device, V = pick_device("auto"), len(corpus.words)
-    sizes = {"n_embd": task.n_embd, "block_size": task.block_size}
-    masked = partial(_masked, vocab_size=V)
-    gpt = TinyGPT, GPTConfig(V, **sizes), LANGUAGE, language_batches, task.gpt_steps
-    bert_config = BERTConfig(V + 2, pad=V, **sizes)
-    bert = TinyBERT, bert_config, EmbeddingTask(pad=V), masked, task.bert_steps
-    for name, (make, config, loss, batches, steps) in (("gpt", gpt), ("bert", bert)):
-        def draw(ids, steps, seed, batches=batches):
-            return batches(ids, task.block_size, task.batch_size, steps, task.seed + seed)
-
-        torch.manual_seed(task.seed)
-        model = make(config).to(device)
-        log(f"training a {type(model).__name__} for {steps} steps")
-        pretrain(model, draw(corpus.train, steps, 0), steps, task=loss, label=name)
-        calibration = next(draw(corpus.train, 1, 1))
-        masks, fine = (list(draw(corpus.train, number, seed))
-                       for number, seed in ((task.mask_steps, 2), (task.finetune_steps, 3)))
-        yield Setup(name, model, loss, calibration, masks, fine,
-                    list(draw(corpus.valid, task.held_out, 4)))
+    V, sizes = len(corpus.words), {"n_embd": task.n_embd, "block_size": task.block_size}
+    gpt = TinyGPT, GPTConfig(V, **sizes)
+    yield make_setup(task, corpus, log, "gpt", gpt, LANGUAGE, language_batches, task.gpt_steps)
+    # ids after those of the words: the pad, the mask
+    masked = partial(masked_batches, mask=V + 1, vocab_size=V + 2, special=(0, V))
+    bert, loss = (TinyBERT, BERTConfig(V + 2, pad=V, **sizes)), EmbeddingTask(pad=V)
+    yield make_setup(task, corpus, log, "bert", bert, loss, masked, task.bert_steps)
 
 
-def _masked(ids, block_size, batch_size, steps, seed, vocab_size):
-    """Batches of masked words; the ids after those of the words are the pad and the mask."""
-    pad, mask = vocab_size, vocab_size + 1
-    return masked_batches(ids, block_size, batch_size, steps, seed, mask, vocab_size + 2, (0, pad))
+def make_setup(task, corpus, log, name, made_of, loss, batches, steps):
+    """One trained model with its batches."""
+
+    def draw(ids, steps, seed):
+        return batches(ids, task.block_size, task.batch_size, steps, task.seed + seed)
+
+    torch.manual_seed(task.seed)
+    kind, config = made_of
+    model = kind(config).to(pick_device("auto"))
+    log(f"training a {kind.__name__} for {steps} steps")
+    pretrain(model, draw(corpus.train, steps, 0), steps, label=name)
+    return Setup(
+        name, model, loss, calibration=next(draw(corpus.train, 1, 1)),
+        masks=list(draw(corpus.train, task.mask_steps, 2)),
+        fine=list(draw(corpus.train, task.finetune_steps, 3)),
+        held_out=list(draw(corpus.valid, task.held_out, 4)))
 
 
 @torch.no_grad()
@@ -134,16 +131,11 @@ class Evaluation:
 
     def __init__(self, setup, log):
         self.setup, self.log, self.cache = setup, log, {}
-        self.blocks = Blocks(copy.deepcopy(setup.model), setup.calibration)
-        self.states = self._states(self.blocks)
-        self.block_parameters = self.blocks.parameters()
+        blocks = Blocks(copy.deepcopy(setup.model), setup.calibration)
+        self.states, self.block_parameters = last_states(blocks), blocks.parameters()
         self.embedding_parameters = setup.model.token_embedding.weight.numel()
         every = sum(parameter.numel() for parameter in setup.model.parameters())
         self.other_parameters = every - self.block_parameters - self.embedding_parameters
-
-    @torch.no_grad()
-    def _states(self, blocks):
-        return blocks.model.hidden_states(*blocks.batch.inputs)[-1]  # (b, t, D)
 
     def row(self, method, ratio, encoding=None, embedding="dense"):
         """Compress, measure, finetune, measure."""
@@ -155,16 +147,14 @@ class Evaluation:
         blocks = Blocks(model, setup.calibration, setup.masks, cache)
         if method != "dense":
             compress_blocks(blocks, method, ratio)
-        seconds, error = time.perf_counter() - start, self._states(blocks) - self.states
+        seconds, error = time.perf_counter() - start, last_states(blocks) - self.states
         before = held_out_loss(model, setup.held_out)
-        steps = len(setup.fine)
-        done = stage2(model, setup.model, setup.fine, steps, task=setup.task, label=method)
+        stage2(model, setup.model, setup.fine, len(setup.fine), task=setup.task, label=method)
         after = held_out_loss(model, setup.held_out)
         row = {"model": setup.name, "embedding": embedding, "method": method, "ratio": ratio,
-               "family": registry.FAMILY.get(method, ""),
                "output_error": float(error.square().sum() / self.states.square().sum()),
                "before": before, "after": after, "seconds": seconds,
-               "finetune_seconds": done["seconds"], **self._sizes(blocks, encoding)}
+               **self._sizes(blocks, encoding)}
         values = f"cross entropy {before:.3f}, finetuned {after:.3f}"
         self.log(f"{setup.name}: {row_name(row)}: {values}")
         return row
@@ -175,6 +165,12 @@ class Evaluation:
         block_bytes = 4 * blocks.parameters() + blocks.index_bits() / 8
         return {"block_parameters": int(blocks.parameters()), "block_bytes": int(block_bytes),
                 "model_bytes": int(4 * self.other_parameters + block_bytes + embedding)}
+
+
+@torch.no_grad()
+def last_states(blocks):
+    """The last hidden states (b, t, D) on the calibration batch."""
+    return blocks.model.hidden_states(*blocks.batch.inputs)[-1]
 
 
 def row_name(row):
@@ -215,18 +211,10 @@ def combined_rows(evaluation, task, corpus):
     for embedding, method in COMBINED:
         ratio = task.embedding_ratio
         encoding = registry.approximate(matrix, vocabulary, embedding, ratio, task.seed)
-        left = both / task.total_ratio - encoding.parameters
-        if method and left <= 0:
-            raise InputError(f"total_ratio: expected room for the blocks, got {task.total_ratio:g}")
+        left = both / task.total_ratio - encoding.parameters  # for the blocks
         ratio = evaluation.block_parameters / left if method else 1
         rows.append(evaluation.row(method or "dense", ratio, encoding, embedding))
     return rows
-
-
-def by_model(rows):
-    """{model: rows}, in their order."""
-    return {model: [row for row in rows if row["model"] == model]
-            for model in dict.fromkeys(row["model"] for row in rows)}
 
 
 def table(report):
@@ -238,43 +226,20 @@ def table(report):
             "Sizes are shares of the dense ones. The output error: squared, relative, of the last "
             "hidden states on the calibration batch. Cross entropies in nats on held-out "
             f"text, before and after {steps} steps of the same finetuning (lower is better)."]
-    for model, rows in by_model(report["rows"]).items():
-        lines = []
+    for model, title in TITLES.items():
+        rows, lines = [row for row in report["rows"] if row["model"] == model], []
         for row in rows:
             sizes = [f"1/{rows[0][key] / row[key]:.2f}"
                      for key in ("block_parameters", "block_bytes", "model_bytes")]
             values = [f"{row[key]:.3f}" for key in ("output_error", "before", "after")]
             lines.append([row_name(row), *sizes, *values, f"{row['seconds']:.1f}"])
-        text += [f"{TITLES[model]}:", reports.markdown_table(head, lines)]
+        text += [f"{title}:", reports.markdown_table(head, lines)]
     return "\n\n".join([*text, reports.environment_lines(report)]) + "\n"
 
 
-def figure(report, path):
-    """Draw cross entropy after finetuning against the bytes of the model, a colour per family."""
-    found = by_model(report["rows"])
-    fig = reports.new_figure(7 * len(found), 6, "Cross entropy against size, after finetuning")
-    axes = fig.subplots(1, len(found), squeeze=False)[0]
-    for axis, (model, rows) in zip(axes, found.items()):
-        axis.axhline(rows[0]["after"], color="black", ls="--", lw=1.2, label="dense")
-        for row in rows[1:]:
-            family = row["family"] if row["embedding"] == "dense" else SEE
-            colour, marker = COLOURS[family]
-            point = row["model_bytes"] / 1e6, row["after"]
-            axis.plot(*point, color=colour, marker=marker, ls="none", ms=7, label=family)
-            axis.annotate(row_name(row), point, xytext=(5, 2), textcoords="offset points",
-                          fontsize=6.5, color=colour)
-        axis.set_title(f"{TITLES[model]} (lower is better)", loc="left", fontsize=11)
-        axis.set_xlabel("whole model, indices and masks included (MB)")
-        axis.grid(**reports.GRID)
-        axis.margins(x=0.15)
-    axes[0].set_ylabel("cross entropy on held-out text (nats)")
-    reports.compact_legend(fig, axes, 5)
-    return reports.save_figure(fig, path)
-
-
 def run(arguments, command):
-    """Compare, and write layers.json, .md and .png."""
-    for name in ("matrix", "model", "vocabulary", "text", "sts", "similarity"):
+    """Compare, and write layers.json and .md."""
+    for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity"):
         if getattr(arguments, name):
             raise InputError(f"{name}: expected no --layers with it, got one")
     given = {name: tuple(dict.fromkeys(getattr(arguments, name)))
@@ -286,5 +251,5 @@ def run(arguments, command):
     report = compare_layers(task, log=lambda line: print(line, file=sys.stderr, flush=True))
     report["task"] = {"command": command, **report["task"]}
     report["environment"] = reports.environment()
-    paths = reports.write_files(report, arguments.out, "layers", table, figure)
+    paths = reports.write_files(report, arguments.out, "layers", table)
     print(f"{table(report)}written: {', '.join(map(str, paths))}")

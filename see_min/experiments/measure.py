@@ -14,7 +14,7 @@ from see_min.toy.training import on_device
 
 RARE_FROM = 1000  # targets that are not among the 1,000 most frequent words are rare
 BATCH = 16  # windows per step
-SENTENCES = 128  # translated together
+SENTENCES = 128  # per step
 
 
 @torch.no_grad()
@@ -54,18 +54,13 @@ def masked_accuracy(model, batches):
     return right / max(total, 1)
 
 
-def need_sacrebleu():
-    """The package, or an InputError that says how to install it."""
-    return require("sacrebleu")
-
-
 def bleu(sentences, references):
     """Corpus BLEU of sentences that are words already, 0 to 100: tokenize="none", case counts.
 
     Source: Papineni et al. 2002, as computed by sacrebleu (arXiv 1804.08771).
     """
     ours, theirs = ([" ".join(words) for words in texts] for texts in (sentences, references))
-    return need_sacrebleu().corpus_bleu(ours, [theirs], tokenize="none", force=True).score
+    return require("sacrebleu").corpus_bleu(ours, [theirs], tokenize="none", force=True).score
 
 
 def translations(model, sentences, words):
@@ -75,16 +70,16 @@ def translations(model, sentences, words):
     sentences than the model's positions are cut. `words` are those of both languages.
     """
     numbers, config = {word: i for i, word in enumerate(words[0])}, model.config
-    device = next(model.parameters()).device
     ids = [[*encode(one, numbers)[: config.block_size - 1], config.end] for one in sentences]
-    found = [None] * len(ids)
+
+    def translate(source):
+        longest = min(config.block_size, 2 * source.shape[1] + 10)
+        for answer in model.translate(source, longest).tolist():
+            length = answer.index(config.end) if config.end in answer else len(answer)
+            yield [words[1][number] for number in answer[:length]]
+
     with cached_rows(model):
-        for rows, source in padded_batches(ids, SENTENCES, config.pad, device):  # (b, s)
-            longest = min(config.block_size, 2 * source.shape[1] + 10)
-            for i, answer in zip(rows, model.translate(source, longest).tolist(), strict=True):
-                length = answer.index(config.end) if config.end in answer else len(answer)
-                found[i] = [words[1][number] for number in answer[:length]]
-    return found
+        return in_batches(translate, ids, config.pad, next(model.parameters()).device)
 
 
 def translation_score(model, pairs, words):
@@ -104,9 +99,15 @@ def sts(vectors, pairs):
     return value
 
 
-def padded_batches(ids, batch_size, pad, device="cpu"):
-    """Yield (numbers of sequences, their ids (b, t)) in batches of similar length."""
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+def in_batches(work, ids, pad, device, batch_size=SENTENCES):
+    """[result of each sequence of ids]; `work(rows (b, t))` gives those of a batch.
+
+    Sequences of similar length stand together, filled up with `pad`.
+    """
+    out, order = [None] * len(ids), sorted(range(len(ids)), key=lambda i: len(ids[i]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        yield batch, torch.from_numpy(padded_rows([ids[i] for i in batch], pad)).to(device)
+        rows = torch.from_numpy(padded_rows([ids[i] for i in batch], pad)).to(device)  # (b, t)
+        for i, result in zip(batch, work(rows), strict=True):
+            out[i] = result
+    return out

@@ -37,11 +37,10 @@ def add_run_arguments(parser, methods):
                         help="go on after the phases that a stopped run finished")
 
 
-def given_settings(arguments, *others):
+def given_settings(arguments):
     """{name: value} of the flags that were given, lists as tuples without repetitions."""
-    skipped = {"command", "out", "resume", "quick", *others}
     given = {key: value for key, value in vars(arguments).items()
-             if value is not None and key not in skipped}
+             if value is not None and key not in ("command", "out", "resume", "quick")}
     for key in ("methods", "ratios"):
         if key in given:
             given[key] = tuple(dict.fromkeys(given[key]))

@@ -52,20 +52,16 @@ def _scored(path, numbered):
         if len(columns) != 3 or not all(columns):
             rule = "expected 3 columns, none empty"
             raise InputError(f"{path}:{number}: {rule}, got {columns!r:.80}")
-        pairs.append((columns[0], columns[1], _score(columns[2], f"{path}:{number}")))
+        try:
+            score = float(columns[2])
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
+            raise InputError(f"{path}:{number}: expected a finite score, got {columns[2]!r:.80}")
+        pairs.append((columns[0], columns[1], score))
     if not pairs:
         raise InputError(f"{path}: expected at least 1 pair, got none")
     return pairs
-
-
-def _score(text, place):
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise InputError(f"{place}: expected a finite score, got {text!r:.80}")
-    return score
 
 
 def cosines(left, right):
@@ -143,12 +139,7 @@ def rank_correlation(x, y):
 
 
 def mean_cosine(matrix, rows):
-    """The mean of cos(E0[w], E[w]) over the words whose E0[w] is not zero.
-
-    Parameters
-    ----------
-    matrix : array (V, D)
-    rows : callable, ids (N,) -> (N, D)
+    """The mean of cos(E0[w], E[w]) over the words whose E0[w] is not zero; E by `rows(ids)`.
 
     Raises
     ------

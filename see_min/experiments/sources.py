@@ -4,6 +4,7 @@ Rows stay in their order, and a matrix may stay in its file as a memory map.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from see_min.words.tokens import read_vocabulary
 from see_min.words.vocabulary import build_vocabulary, count_words, read_counts
 
 BLOCK = 4096  # rows per step of the search for NaN and infinity
-BATCH = 128  # lines per step
 
 
 @dataclass(frozen=True)
@@ -34,42 +34,32 @@ class Source:
 
         Counts of a text are few beside a tokenizer's vocabulary: they are drawn to Zipf's law.
         """
-        counts = None
+        counts, smooth = None, text is not None and self.tokenizer is not None
         if text is not None and str(text).endswith(".tsv"):
             counts = read_counts(text, self.words)
-        elif text is not None and self.tokenizer is not None:
+        elif smooth:
             counts = self._count(text)
         elif text is not None:
             counts = count_words(text, self.words)
-        smooth = text is not None and self.tokenizer is not None
         return build_vocabulary(self.words, lexicon, counts, smooth=smooth)
 
     def _count(self, text):
         """Counts (V,) of tokens, each line a sequence with its special tokens."""
-        counts = np.zeros(len(self.words))  # (V,)
+        from see_min.experiments.hf_models import count_ids, encode_lines
+
         lines = [line for line in read_lines(text) if line.strip()]
-        for block in row_blocks(len(lines), BATCH):
-            for ids in self.tokenizer(lines[block], verbose=False)["input_ids"]:
-                np.add.at(counts, ids, 1)
-        return counts
+        return count_ids(encode_lines(self.tokenizer, lines, special=True), len(self.words))
 
-    def sts(self, pairs, matrix=None):
-        """Spearman's correlation of cosines of sentence vectors with scores of sentence pairs.
-
-        A `matrix` (V, D) stands in the embedding's place for this call alone.
-        """
+    def sts(self, pairs, matrix):
+        """The STS of the model with `matrix` (V, D) as its embedding, which stays there."""
         torch = require("torch")
         from see_min.experiments.hf_models import Pretrained
         from see_min.experiments.measure import sts
 
         weight = self.model.get_input_embeddings().weight
-        before = weight.data
-        if matrix is not None:
-            weight.data = torch.as_tensor(matrix, dtype=before.dtype, device=before.device)
-        try:
-            return sts(Pretrained(self.model, self.tokenizer, "encoder").vectors, pairs)
-        finally:
-            weight.data = before
+        rows = torch.as_tensor(matrix, dtype=weight.dtype, device=weight.device)
+        self.model.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+        return sts(Pretrained(self.model, self.tokenizer, "encoder").vectors, pairs)
 
 
 def find_source(matrix=None, vocabulary=None, model=None):
@@ -99,20 +89,14 @@ def find_source(matrix=None, vocabulary=None, model=None):
 
 
 def open_model(folder):
-    """A Hugging Face model, plain or compressed, with the tokens of its rows; the matrix is None.
-
-    Rows without a token are called [ROW7].
-    """
+    """A Hugging Face model, plain or compressed, and the tokens of its rows; without the matrix."""
     require("torch")
     from see_min.bridge.hf import load_model
+    from see_min.experiments.folders import read_record
+    from see_min.experiments.hf_models import token_names
 
-    model, tokenizer = load_model(folder, "encoder")
-    V = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > V:
-        rule = f"a row for each of {len(tokenizer)} tokens"
-        raise InputError(f"{folder}: expected {rule}, got {V}")
-    tokens = {row: token for token, row in tokenizer.get_vocab().items()}
-    words = [tokens.get(row, f"[ROW{row}]") for row in range(V)]
+    model, tokenizer = load_model(folder, read_record(folder).get("task", "encoder"))
+    words = token_names(tokenizer, model.get_input_embeddings().num_embeddings)
     return Source(str(folder), None, words, model, tokenizer)
 
 
@@ -136,31 +120,14 @@ def checkpoint_source(path):
 
 
 def load_matrix(path):
-    """The embedding matrix in .npy, .npz or .safetensors, or in a folder with model.safetensors.
+    """The embedding matrix (V, D), float64 or float32, in .npy, .safetensors or a model folder.
 
-    Of several matrices it is the largest; in safetensors, of those with "embed" in their name. The
-    numbers of an .npy file stay in it, as a memory map.
+    In safetensors it is the largest one with "embed" in its name; an .npy file is a memory map.
 
-    Returns
-    -------
-    array (V, D), float64 if the file has float64, else float32
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or holds no matrix of finite floats.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "e.npy"
-    >>> np.save(path, np.eye(2, dtype=np.float16))
-    >>> load_matrix(path)
-    array([[1., 0.],
-           [0., 1.]], dtype=float32)
+    Raises InputError if the file cannot be read, or holds no matrix of finite floats.
     """
     path = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-    readers = {".npy": _from_npy, ".npz": _from_npz, ".safetensors": _from_safetensors}
+    readers = {".npy": partial(np.load, mmap_mode="r"), ".safetensors": _from_safetensors}
     if path.suffix not in readers:
         got = path.suffix or "no ending"
         raise InputError(f"{path}: expected one of {', '.join(readers)}, got {got}")
@@ -168,22 +135,10 @@ def load_matrix(path):
         array = readers[path.suffix](path)
     except InputError:
         raise
-    except Exception as error:  # of numpy, zipfile, safetensors: a dozen kinds, some undocumented
+    except Exception as error:  # of numpy, zipfile, safetensors: no list would be complete
         text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error!s:.200}"
         raise InputError(f"{path}: expected a whole file of arrays, got {text}") from None
     return _checked(array, path)
-
-
-def _from_npy(path):
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _from_npz(path):
-    with np.load(path, allow_pickle=False) as arrays:
-        matrices = [array for array in map(arrays.get, arrays.files) if array.ndim == 2]
-    if not matrices:
-        raise InputError(f"{path}: expected a matrix, got none")
-    return max(matrices, key=np.size)
 
 
 def _from_safetensors(path):

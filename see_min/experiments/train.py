@@ -6,27 +6,23 @@ controls `random_units` (no knowledge) and `shuffled` (the knowledge of other wo
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from see_min.bridge.finetune import EmbeddingTask, pretrain
-from see_min.errors import InputError
+from see_min.bridge.finetune import EmbeddingTask
+from see_min.errors import InputError, check_at_least, require
 from see_min.experiments import measure
 from see_min.experiments.checkpoint import load_checkpoint, save_checkpoint
-from see_min.experiments.engine import Settings, Subject, run_experiment
+from see_min.experiments.engine import Settings, Subject, hold_out, run_command, run_experiment
 from see_min.experiments.options import add_run_arguments, given_settings
-from see_min.experiments.reports import table, write_report
 from see_min.toy import data, models
-from see_min.toy.training import TrainConfig, processes
+from see_min.toy.training import TrainConfig, pretrain, processes
 from see_min.words.alignment import inherited, translation_table
-from see_min.words.formats import load_lexicon
 from see_min.words.vocabulary import build_vocabulary
 
 MASK = "<mask>"
 PAD, BEGIN, END = 0, 1, 2  # the first words of each language
-HELD_OUT = 20  # without valid_parallel every 20th pair is kept for the measure
 ALIGNED = "aligned"  # as the source's lexicon: the senses of a word's translations
 QUICK_PACKAGES = ("numpy", "matplotlib")
 METHODS = ("see", "paper", "weighted-svd", "random_units", "shuffled")
@@ -44,14 +40,9 @@ class TrainSettings(Settings):
     n_head: int = 4
     teacher_steps: int = 700
     max_windows: int = 320
-    teacher: str | None = None
     quick: bool = False
-    # of a translation alone
-    dropout: float = 0.1
-    min_count: int = 2
-    valid_parallel: tuple | None = None
+    valid_parallel: tuple | None = None  # of a translation
     source_lexicon: str | None = None
-    shared_vocabulary: bool = False
 
     @property
     def sizes(self):
@@ -86,15 +77,13 @@ def train_settings(task="lm", quick=False, **given):
             raise InputError(f"{flag}: expected --task {others} with it, got {task}")
     if translation and given.get("parallel") is None:
         raise InputError("parallel: expected --parallel SOURCE TARGET, got none")
-    if given.get("source_lexicon") is not None and given.get("shared_vocabulary"):
-        raise InputError("source-lexicon: expected a vocabulary of each language, got a shared one")
     defaults = TRANSLATION if translation else {}
     small = (QUICK_TRANSLATION if translation else QUICK) if quick else {}
     return TrainSettings(**(defaults | small | given | {"task": task, "quick": quick}))
 
 
 class ToySubject(Subject):
-    """A model that is trained here, of words that are counted here."""
+    """A model that is trained here, of words that are counted here; `model()` is a new one."""
 
     pretrain_options = {}
 
@@ -107,54 +96,26 @@ class ToySubject(Subject):
         """What a checkpoint keeps: the words of the embedding, or those of each language."""
         return self.vocabularies["token_embedding"].names
 
-    def model(self):
-        """A new dense model."""
-        raise NotImplementedError
-
     def teacher(self, path, resumed):
-        settings = self.settings
         if resumed:
             return load_checkpoint(path, self.device)[0], 0.0
-        if settings.teacher:
-            model, seconds = load_checkpoint(settings.teacher, self.device)[0], 0.0
-        else:
-            self.log(f"training the dense teacher for {settings.teacher_steps} steps")
-            torch.manual_seed(settings.seed)
-            model = self.model().to(self.device)
-            batches = self.batches(settings.teacher_steps, settings.seed)
-            seconds = pretrain(model, batches, settings.teacher_steps, task=self.task,
-                               **self.pretrain_options)["seconds"]
+        steps, seed = self.settings.teacher_steps, self.settings.seed
+        self.log(f"training the dense teacher for {steps} steps")
+        torch.manual_seed(seed)
+        model = self.model().to(self.device)
+        result = pretrain(model, self.batches(steps, seed), steps, **self.pretrain_options)
         if processes()[0] == 0:
             save_checkpoint(model, path, self.words)
-        return model, seconds
+        return model, result["seconds"]
 
     def save(self, model, out, name, row):
         save_checkpoint(model, out / f"{name}.pt", self.words)
-
-    def lexicon(self, name):
-        """A lexicon; what it lacks is logged."""
-        lexicon = load_lexicon(name)
-        if lexicon.note:
-            self.log(lexicon.note)
-        return lexicon
 
     def vocabulary(self, words, counts, lexicon, cache):
         """The Vocabulary of words that were counted; says how much the lexicon covers."""
         share = "{:.0%} of words, {:.0%} of tokens".format(*lexicon.coverage(words, counts))
         self.log(f"{len(words):,} words; the lexicon covers {share}")
         return build_vocabulary(words, lexicon, counts, seed=self.settings.seed, cache=cache)
-
-    def check_teacher(self):
-        """Add a named teacher to the fingerprint; refuse one of other sizes or words."""
-        path = self.settings.teacher
-        if path is None:
-            return
-        model, words = load_checkpoint(path)
-        fresh = self.model()
-        if type(model) is not type(fresh) or model.config != fresh.config or words != self.words:
-            rule = "expected a model of these sizes and words"
-            raise InputError(f"teacher: {rule}, got another in {path}")
-        self.data += Path(path).read_bytes()
 
 
 class LanguageSubject(ToySubject):
@@ -180,7 +141,6 @@ class LanguageSubject(ToySubject):
         known = self.vocabulary(words, counts, lexicon, out / "morphemes.json")
         self.vocabularies = {"token_embedding": known}
         self.data = self.train.tobytes() + self.valid.tobytes()
-        self.check_teacher()
 
     def model(self):
         return models.TinyGPT(models.GPTConfig(len(self.words), *self.settings.sizes))
@@ -241,52 +201,40 @@ class TranslationSubject(ToySubject):
 
     @property
     def words(self):
-        both = list(self.vocabularies.values())
-        return [both[0].names, both[-1].names]
+        return [vocabulary.names for vocabulary in self.vocabularies.values()]
 
     def read(self, out):
         s = self.settings
         models.TranslatorConfig(s.vocab_size, s.vocab_size, *s.sizes)  # refuses what does not fit
-        measure.need_sacrebleu()
+        require("sacrebleu")
         self.log(f"reading {' and '.join(map(str, s.parallel))}")
-        self.pairs, train = self._split(data.read_parallel(*s.parallel))
-        counted = self._count(train)  # [(words, counts)] of both languages, or one for both
+        train, self.pairs = self._split(data.read_parallel(*s.parallel))
+        counted = [self._count(sentences) for sentences in zip(*train, strict=True)]
         numbers = [{word: i for i, word in enumerate(words)} for words, _ in counted]
-        sides = numbers[0], numbers[-1]
-        ids = [tuple(map(data.encode, pair, sides)) for pair in train]
-        lexicons = self._lexicons(ids, counted)
-        names = models.TinyTranslator.embeddings[: len(counted)]
+        ids = [tuple(map(data.encode, pair, numbers)) for pair in train]
         self.vocabularies = {
             name: self.vocabulary(words, counts, lexicon, out / f"morphemes_{name}.json")
-            for name, (words, counts), lexicon in zip(names, counted, lexicons, strict=False)}
+            for name, (words, counts), lexicon in zip(
+                models.TinyTranslator.embeddings, counted, self._lexicons(ids, counted))}
         self.train = [pair for pair in ids if max(map(len, pair)) < s.block_size]
         if not self.train:
             rule = "room for a sentence and its end"
             raise InputError(f"block-size: expected {rule}, got {s.block_size}")
         self.log(f"{len(self.train):,} pairs for training, {len(self.pairs):,} for validation")
         self.data = repr((self.train, self.pairs)).encode()
-        self.check_teacher()
 
     def _split(self, pairs):
-        """(validation, training) pairs."""
+        """(training, validation) pairs."""
         if self.settings.valid_parallel is not None:
-            return data.read_parallel(*self.settings.valid_parallel), pairs
-        train = [pair for i, pair in enumerate(pairs) if i % HELD_OUT]
-        if not train:
-            raise InputError("parallel: expected at least 2 pairs, one of which is held out, got 1")
-        return pairs[::HELD_OUT], train
+            return pairs, data.read_parallel(*self.settings.valid_parallel)
+        check_at_least("parallel: number of pairs", len(pairs), 2)
+        return hold_out(pairs)
 
-    def _count(self, train):
-        """(words, counts) of each vocabulary; beginnings and ends occur once per sentence."""
-        texts = [[pair[side] for pair in train] for side in (0, 1)]
-        texts = [texts[0] + texts[1]] if self.settings.shared_vocabulary else texts
-        out = []
-        for sentences in texts:
-            limits = self.settings.min_count, self.settings.vocab_size
-            words, counts = data.word_vocabulary(sentences, *limits)
-            counts[[BEGIN, END]] = len(sentences)
-            out.append((words, counts))
-        return out
+    def _count(self, sentences):
+        """(words, counts) of a language; beginnings and ends occur once per sentence."""
+        words, counts = data.word_vocabulary(sentences, vocab_size=self.settings.vocab_size)
+        counts[[BEGIN, END]] = len(sentences)
+        return words, counts
 
     def _lexicons(self, ids, counted):
         """[lexicon of the source, lexicon of the target]."""
@@ -301,9 +249,9 @@ class TranslationSubject(ToySubject):
         return [inherited(sources, probabilities, targets, target), target]
 
     def model(self):
-        s, rows = self.settings, [len(words) for words in self.words]
-        more = PAD, BEGIN, END, s.shared_vocabulary, s.dropout
-        return models.TinyTranslator(models.TranslatorConfig(*rows, *s.sizes, *more))
+        rows = map(len, self.words)
+        config = models.TranslatorConfig(*rows, *self.settings.sizes, PAD, BEGIN, END)
+        return models.TinyTranslator(config)
 
     def batches(self, steps, seed):
         return data.pair_batches(self.train, self.settings.batch_size, steps, seed, PAD, BEGIN, END)
@@ -312,9 +260,9 @@ class TranslationSubject(ToySubject):
         return measure.translation_score(model, self.pairs, self.words), None
 
     def facts(self):
-        bleu = f"sacrebleu {measure.need_sacrebleu().__version__}, tokenize none, case kept"
+        version = require("sacrebleu").__version__
         pairs = {"train_pairs": len(self.train), "valid_pairs": len(self.pairs)}
-        return super().facts() | pairs | {"bleu": bleu}
+        return super().facts() | pairs | {"bleu": f"sacrebleu {version}, words as they are"}
 
 
 SUBJECTS = {"lm": LanguageSubject, "mlm": MaskedSubject, "translation": TranslationSubject}
@@ -323,17 +271,6 @@ SUBJECTS = {"lm": LanguageSubject, "mlm": MaskedSubject, "translation": Translat
 def run_training(settings, out, resume=False, log=print):
     """The report of a toy experiment."""
     return run_experiment(SUBJECTS[settings.task], settings, out, resume, log)
-
-
-def finish(report, out, command):
-    """Write a report and print its table; of several processes the first does."""
-    if processes()[0]:
-        return
-    report["task"] = {"command": command, **report["task"]}
-    paths = write_report(report, out)
-    names = ", ".join(map(str, paths))
-    print(f"{table(report)}\nwritten: {names} and a model per method and ratio "
-          f"({report['seconds']:.0f} s in all)")
 
 
 def add_arguments(parser):
@@ -345,17 +282,10 @@ def add_arguments(parser):
     parser.add_argument("--source-lexicon", metavar="NAME",
                         help="lexicon of the source's language, none, or aligned: the senses of a "
                              "word's translations (default: --lexicon)")
-    parser.add_argument("--teacher-steps", type=int, metavar="N", help="of the dense model")
     add_run_arguments(parser, f"{' '.join(METHODS)}; morphemes instead of paper for a translation")
 
 
 def run(arguments, command):
     """Train, compress, finetune, report."""
     settings = train_settings(quick=arguments.quick, **given_settings(arguments))
-    report = run_training(settings, arguments.out, arguments.resume, log)
-    finish(report, arguments.out, command)
-
-
-def log(line):
-    """A line on stdout at once."""
-    print(line, flush=True)
+    run_command(SUBJECTS[settings.task], settings, arguments, command)

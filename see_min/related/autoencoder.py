@@ -3,32 +3,59 @@
     minimise  mean over batches of loss(x, decode(encode(x)), epoch)  by Adam
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from see_min.errors import check_ids
 from see_min.related.registry import need_torch
 
 SLOPE = 0.01  # of LeakyReLU below 0
 
 
+@dataclass
+class Decoded:
+    """E (V, D) as codes (V, k) and a decoder, a list of (weight (in, out), bias (out,))."""
+
+    codes: np.ndarray
+    decoder: list
+    index_bytes = 0
+
+    @property
+    def shape(self):
+        """(V, D)."""
+        return len(self.codes), len(self.decoder[-1][1])
+
+    @property
+    def parameters(self):
+        """Those of codes, weights and biases."""
+        return self.codes.size + sum(array.size for layer in self.decoder for array in layer)
+
+    def rows(self, ids):
+        """Embeddings of words, ids (...) -> (..., D)."""
+        return decode(self.codes[check_ids("ids", ids, len(self.codes))], self.decoder)
+
+
+def decode(codes, decoder):
+    """The decoder in numpy: codes (..., k) -> (..., D), LeakyReLU between layers.
+
+    >>> one = (np.array([[1.0]]), np.array([-3.0]))
+    >>> decode(np.array([[1.0], [5.0]]), [one, one])           # -3 + 0.01 (1 - 3), -3 + (5 - 3)
+    array([[-3.02],
+           [-1.  ]])
+    """
+    for i, (weight, bias) in enumerate(decoder):
+        codes = codes if i == 0 else np.where(codes > 0, codes, SLOPE * codes)
+        codes = codes @ weight + bias  # (..., out)
+    return codes
+
+
 def train(matrix, down, up, loss, seed=0, epochs=20, batch_size=32, halve=0):
-    """Train, and keep codes and decoder; the encoder is thrown away.
+    """Train on rows (V, D): codes (V, k) and decoder, as in `Decoded`; the encoder is thrown away.
 
-    Parameters
-    ----------
-    matrix : array (V, D)
-    down : tuple of int
-        Widths of the encoder's layers, the last that of the codes.
-    up : tuple of int
-        Widths of the decoder's layers before the last, which has width D. LeakyReLU stands between.
-    loss : callable(x, y, epoch) -> scalar tensor
-    seed, epochs, batch_size : int
-    halve : int
-        Epochs after which the learning rate is halved, again and again; 0: never.
-
-    Returns
-    -------
-    (codes (V, k), list of (weight (in, out), bias (out,)))
-        As numpy arrays; `decode` puts them together.
+    Widths are those of the encoder's layers, `down`, the last that of the codes, and of the
+    decoder's layers before the last, `up`. `loss(x, y, epoch)` is a scalar tensor. After every
+    `halve` epochs the learning rate is halved; 0: never.
     """
     torch = need_torch()
     x = torch.tensor(np.asarray(matrix), dtype=torch.float32)  # (V, D)
@@ -47,9 +74,9 @@ def train(matrix, down, up, loss, seed=0, epochs=20, batch_size=32, halve=0):
                 adam.step()
     with torch.no_grad():
         codes = encoder(x).double().numpy()  # (V, k)
-    linear = [layer for layer in decoder if hasattr(layer, "weight")]
-    pairs = [(layer.weight.detach().T, layer.bias.detach()) for layer in linear]
-    return codes, [(weight.double().numpy(), bias.double().numpy()) for weight, bias in pairs]
+        arrays = [array.double().numpy() for array in decoder.parameters()]
+    weights, biases = arrays[::2], arrays[1::2]
+    return codes, [(weight.T, bias) for weight, bias in zip(weights, biases)]
 
 
 def _layers(torch, widths):
@@ -57,19 +84,3 @@ def _layers(torch, widths):
     for a, b in zip(widths, widths[1:]):
         layers += [torch.nn.Linear(a, b), torch.nn.LeakyReLU(SLOPE)]
     return torch.nn.Sequential(*layers[:-1])  # none behind the last
-
-
-def decode(codes, layers):
-    """The decoder in numpy: codes (W, k) -> (W, D), LeakyReLU between layers.
-
-    Examples
-    --------
-    >>> one = (np.array([[1.0]]), np.array([-3.0]))
-    >>> decode(np.array([[1.0], [5.0]]), [one, one])           # -3 + 0.01 (1 - 3), -3 + (5 - 3)
-    array([[-3.02],
-           [-1.  ]])
-    """
-    for i, (weight, bias) in enumerate(layers):
-        codes = codes if i == 0 else np.where(codes > 0, codes, SLOPE * codes)
-        codes = codes @ weight + bias  # (W, out)
-    return codes

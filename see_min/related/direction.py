@@ -17,15 +17,13 @@ from dataclasses import replace
 import numpy as np
 
 from see_min.budget import check_ratio
-from see_min.errors import check_axes, check_finite
 from see_min.fitting import low_rank_encoding
+from see_min.related.primitives import check_matrix
 
 
 def plan(vocabulary, dimension, ratio):
     """The largest k with (V + D) k <= V D / ratio.
 
-    Examples
-    --------
     >>> plan(6000, 384, 10)                                    # 36 * 6384 = 229,824 of 230,400
     36
     """
@@ -37,13 +35,11 @@ def plan(vocabulary, dimension, ratio):
 def fit(matrix, ratio):
     """Codes and subspace, as a SememeEncoding with a projection; rows of zeros stay so.
 
-    Examples
-    --------
     >>> E = np.array([[3., 4., 0.], [30., 40., 1.], [0.3, 0.4, 0.]] * 4)
     >>> np.linalg.norm(fit(E, ratio=2).rows([0, 1]), axis=1).round(2)  # sqrt(2501)
     array([ 5.  , 50.01])
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None)).astype(float)
+    matrix = check_matrix("matrix", matrix)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)  # (V, 1)
     directions = matrix / np.where(lengths > 0, lengths, 1)  # (V, D)
     kept = low_rank_encoding(directions, np.ones(len(matrix)), plan(*matrix.shape, ratio))

@@ -10,44 +10,14 @@ their lengths may not, and the relative error may then exceed 1.
 Source: arXiv 2106.08181. Ours: layers without an activation, equal steps of a, PyTorch's own start.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from see_min.budget import check_ratio
-from see_min.errors import check_axes, check_finite, check_ids
-from see_min.related.autoencoder import train
-
-
-@dataclass
-class Decoded:
-    """E (V, D) as codes (V, k), weight (k, D) and bias (D,): E[w] = codes[w] @ weight + bias."""
-
-    codes: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray
-    index_bytes = 0
-
-    @property
-    def shape(self):
-        """(V, D)."""
-        return len(self.codes), len(self.bias)
-
-    @property
-    def parameters(self):
-        """V k + k D + D."""
-        return self.codes.size + self.weight.size + self.bias.size
-
-    def rows(self, ids):
-        """Embeddings of words, ids (...) -> (..., D)."""
-        return self.codes[check_ids("ids", ids, len(self.codes))] @ self.weight + self.bias
+from see_min.related.autoencoder import Decoded, train
+from see_min.related.primitives import check_matrix
 
 
 def plan(vocabulary, dimension, ratio):
     """The largest k with V k + k D + D <= V D / ratio.
 
-    Examples
-    --------
     >>> plan(6000, 384, 10)                                 # 36 * 6384 + 384 = 230,208 of 230,400
     36
     """
@@ -57,25 +27,22 @@ def plan(vocabulary, dimension, ratio):
 
 
 def fit(matrix, ratio, seed=0, epochs=20):
-    """Train, and keep codes and decoder: matrix (V, D) -> Decoded.
-    """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None))
+    """Train, and keep codes and decoder: matrix (V, D) -> Decoded."""
+    matrix = check_matrix("matrix", matrix)
     k = plan(*matrix.shape, ratio)
 
     def loss(x, y, epoch):
         return direction_loss(x, y, 1 - 0.9 * epoch / max(1, epochs - 1))
 
-    codes, [(weight, bias)] = train(matrix, (k,), (), loss, seed, epochs, batch_size=32, halve=4)
-    return Decoded(codes, weight, bias)
+    return Decoded(*train(matrix, (k,), (), loss, seed, epochs, batch_size=32, halve=4))
 
 
 def direction_loss(x, y, power):
-    """(0.9975 / 5) mean_w (1 - cos(x_w, y_w)) + 0.0025 mean |x - y|^a of rows (W, D).
+    """The objective for rows x, y (W, D) and a power a, in numpy or torch.
 
-    In numpy or torch. 1e-8 is added where the slope of |.|^a has no bound.
+    1e-8 is added where the slope of |.|^a has no bound.
 
-    Examples
-    --------
+    >>> import numpy as np
     >>> x = np.array([[3.0, 4.0]])
     >>> round(float(direction_loss(x, 2 * x, 1.0)), 6)         # 0.0025 * (3 + 4) / 2
     0.00875

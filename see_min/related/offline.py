@@ -13,51 +13,40 @@ square of 1.
 """
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 
 from see_min.budget import check_ratio
-from see_min.errors import check_axes, check_finite, check_ids
-from see_min.related.autoencoder import decode, train
+from see_min.errors import check_ids
+from see_min.related.autoencoder import Decoded, train
+from see_min.related.primitives import check_matrix
 
 BATCH_SIZE = 256
 
 
 @dataclass
-class LengthsKept:
-    """Rows (n, m) as codes (n, c), lengths (n,) and a decoder, a list of (weight, bias)."""
+class LengthsKept(Decoded):
+    """Rows (n, m) as codes (n, c), a decoder, and lengths (n,) that rows are scaled to."""
 
-    codes: np.ndarray
     lengths: np.ndarray
-    decoder: list
-    index_bytes = 0
-
-    @property
-    def shape(self):
-        """(n, m)."""
-        return len(self.codes), len(self.decoder[-1][1])
 
     @property
     def parameters(self):
         """n c + n + those of the decoder."""
-        decoder = sum(array.size for layer in self.decoder for array in layer)
-        return self.codes.size + self.lengths.size + decoder
+        return super().parameters + self.lengths.size
 
     def rows(self, ids):
         """Rows, ids (...) -> (..., m), each of the length that was kept."""
         ids = check_ids("ids", ids, len(self.codes))
-        z = np.tanh(decode(self.codes[ids.reshape(-1)], self.decoder))  # (W, m)
-        norms = np.linalg.norm(z, axis=1)  # (W,)
-        z *= (self.lengths[ids.reshape(-1)] / np.where(norms > 0, norms, 1))[:, None]
-        return z.reshape(*ids.shape, z.shape[1])
+        z = np.tanh(super().rows(ids))  # (..., m)
+        norms = np.linalg.norm(z, axis=-1)  # (...)
+        return z * (self.lengths[ids] / np.where(norms > 0, norms, 1))[..., None]
 
 
 def decoder_parameters(c, m):
     """Those of c -> 2c -> 4c -> m with biases: 10 c^2 + (6 + 4 m) c + m.
 
-    Examples
-    --------
     >>> decoder_parameters(1, 3)                               # (1 + 1) 2 + (2 + 1) 4 + (4 + 1) 3
     31
     """
@@ -67,8 +56,6 @@ def decoder_parameters(c, m):
 def plan(rows, dimension, ratio):
     """The largest c with 10 c^2 + (6 + 4 m + n) c + m + n <= n m / ratio.
 
-    Examples
-    --------
     >>> plan(6000, 384, 10), 6000 * 28 + 6000 + decoder_parameters(28, 384)
     (28, 225400)
     """
@@ -80,15 +67,14 @@ def plan(rows, dimension, ratio):
 
 
 def fit(matrix, ratio, seed=0, steps=3000):
-    """Train on the rows of a matrix (n, m), or of several (`numpy.concatenate`) -> LengthsKept.
-    """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None)).astype(float)
+    """Train on the rows of a matrix (n, m), or of several (`numpy.concatenate`) -> LengthsKept."""
+    matrix = check_matrix("matrix", matrix)
     c = plan(*matrix.shape, ratio)
     scale = sqrt((matrix**2).mean()) or 1.0
-    epochs = -(-steps // -(-len(matrix) // BATCH_SIZE))  # whole passes over the rows
+    epochs = ceil(steps / ceil(len(matrix) / BATCH_SIZE))  # whole passes over the rows
     down, up = (8 * c, 4 * c, c), (2 * c, 4 * c)
-    codes, decoder = train(matrix / scale, down, up, offline_loss, seed, epochs, BATCH_SIZE)
-    return LengthsKept(codes, np.linalg.norm(matrix, axis=1), decoder)
+    kept = train(matrix / scale, down, up, offline_loss, seed, epochs, BATCH_SIZE)
+    return LengthsKept(*kept, np.linalg.norm(matrix, axis=1))
 
 
 def offline_loss(x, z, epoch=0):

@@ -5,7 +5,11 @@ The row-weighted SVD is `see_min.fitting.low_rank_encoding`, TT-SVD is
 calibration inputs X (N, in), and
 
     ||X W^T - X W'^T||^2 = tr((W - W') C (W - W')^T) = ||(W - W') C^(1/2)||^2
+
+Arguments of another shape, numbers that are not finite and ranks out of reach are an InputError.
 """
+
+from math import prod
 
 import numpy as np
 
@@ -13,19 +17,22 @@ from see_min.entangle import entangled_rows, kron_rows
 from see_min.errors import InputError, check_axes, check_finite, check_ids
 
 
+def check_matrix(name, matrix, rows=None, columns=None):
+    """The matrix as finite numbers of float64, if it has this shape."""
+    return check_finite(name, check_axes(name, matrix, rows, columns)).astype(float, copy=False)
+
+
 def truncated_svd(matrix, rank):
     """Factors L (m, r), R (r, n) with the least ||matrix - L R||; the rows of R are orthonormal.
 
-    Examples
-    --------
     >>> L, R = truncated_svd(np.diag([3., 2., 1.]), 2)
     >>> (L @ R).round(12).diagonal()
     array([3., 2., 0.])
 
     Source: Eckart and Young 1936.
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None))
-    _check_rank(rank, min(matrix.shape))
+    matrix = check_matrix("matrix", matrix)
+    _check_rank(rank, matrix)
     U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
     return U[:, :rank] * s[:rank], Vt[:rank]  # (m, r), (r, n)
 
@@ -36,8 +43,6 @@ def whitened_svd(W, C, rank):
     B holds the top eigenvectors of W C W^T, the second moment of outputs, and A = B^T W: C needs no
     root and no inverse. The squared error is the sum of the other eigenvalues.
 
-    Examples
-    --------
     >>> B, A = whitened_svd(np.eye(2), np.diag([1., 9.]), 1)     # the second input is the large one
     >>> B @ A
     array([[0., 0.],
@@ -45,11 +50,17 @@ def whitened_svd(W, C, rank):
 
     Source: PCA of outputs, arXiv 2312.07046; the same minimum as 2408.09632.
     """
-    W, C = _check_moment(W, C)
-    _check_rank(rank, min(W.shape))
+    W = check_matrix("W", W)
+    C = check_matrix("C", C, W.shape[1], W.shape[1])
+    _check_rank(rank, W)
     _, vectors = np.linalg.eigh(W @ C @ W.T)  # (out, out), ascending
     B = np.ascontiguousarray(vectors[:, ::-1][:, :rank])  # (out, r)
     return B, B.T @ W  # (out, r), (r, in)
+
+
+def _check_rank(rank, matrix):
+    if not 1 <= rank <= min(matrix.shape):
+        raise InputError(f"rank: expected 1 to {min(matrix.shape)}, got {rank}")
 
 
 def refit(W, C, keep):
@@ -57,14 +68,13 @@ def refit(W, C, keep):
 
     Where C[S, S] is singular, the least of all solutions.
 
-    Examples
-    --------
     >>> refit(np.array([[1., 1.]]), np.array([[1., 1.], [1., 1.]]), [0])   # two equal inputs
     array([[2.]])
 
     Source: normal equations; compensation in arXiv 2412.12441, the Nystrom step in 2408.09632.
     """
-    W, C = _check_moment(W, C)
+    W = check_matrix("W", W)
+    C = check_matrix("C", C, W.shape[1], W.shape[1])
     keep = check_ids("keep", keep, W.shape[1])
     again = keep.size - len(np.unique(keep))
     if again:
@@ -74,30 +84,26 @@ def refit(W, C, keep):
 
 
 def rearrange(matrix, rows, columns):
-    """Blocks as rows: R[(i1, j1), (i2, j2)] = matrix[i1 m2 + i2, j1 n2 + j2].
+    """A matrix over the digits of rows (m_1 .. m_n) and columns (n_1 .. n_n), paired: a tensor.
 
-    A (x) B becomes vec(A) vec(B)^T. Matrix (m1 m2, n1 n2), rows (m1, m2), columns (n1, n2) ->
-    array (m1 n1, m2 n2).
+    T[i_1 n_1 + j_1, i_2 n_2 + j_2, ..] = matrix[(i_1 i_2 ..), (j_1 j_2 ..)], the first digit the
+    slowest. With two digits rows of T are blocks, and A (x) B becomes vec(A) vec(B)^T.
 
-    Examples
-    --------
     >>> rearrange(np.kron([[1., 2.]], [[1.], [10.]]), (1, 2), (2, 1))
     array([[ 1., 10.],
            [ 2., 20.]])
 
-    Source: Van Loan and Pitsianis 1993.
+    Source: Van Loan and Pitsianis 1993; with more digits arXiv 1901.10787.
     """
-    (m1, m2), (n1, n2) = rows, columns
-    matrix = check_axes("matrix", matrix, m1 * m2, n1 * n2)
-    blocks = matrix.reshape(m1, m2, n1, n2).swapaxes(1, 2)  # (m1, n1, m2, n2)
-    return blocks.reshape(m1 * n1, m2 * n2)
+    matrix = check_axes("matrix", matrix, prod(rows), prod(columns))
+    pairs = [axis for k in range(len(rows)) for axis in (k, len(rows) + k)]
+    tensor = matrix.reshape(*rows, *columns).transpose(pairs)  # (m_1, n_1, m_2, n_2, ..)
+    return tensor.reshape([m * n for m, n in zip(rows, columns)])  # (m_1 n_1, m_2 n_2, ..)
 
 
 def nearest_kronecker_sum(matrix, rows, columns, rank):
     """Factors A (r, m1, n1), B (r, m2, n2) with the least ||matrix - sum_k A_k (x) B_k||.
 
-    Examples
-    --------
     >>> A, B = nearest_kronecker_sum(np.kron([[1., 2.]], [[1.], [10.]]), (1, 2), (2, 1), rank=1)
     >>> np.kron(A[0], B[0]).round(12)
     array([[ 1.,  2.],
@@ -116,8 +122,6 @@ def kronecker_rows(tables, ids):
     Tables hold n arrays (t_j, r, q_j), the rows of F_jk; the first digit is the slowest.
     ids (...) -> (..., q_1 ... q_n).
 
-    Examples
-    --------
     >>> a = np.array([[[1.]], [[2.]]])                             # two digits, r = 1, q = 1
     >>> kronecker_rows([a, 10 * a], [0, 1, 2, 3]).ravel()        # 1 * 10, 1 * 20, 2 * 10, 2 * 20
     array([10., 20., 20., 40.])
@@ -127,7 +131,7 @@ def kronecker_rows(tables, ids):
     for j, one in enumerate(tables):
         check_axes(f"tables[{j}]", one, None, np.shape(tables[0])[1], None)
     sizes = [len(one) for one in tables]
-    ids = check_ids("ids", ids, int(np.prod(sizes)))
+    ids = check_ids("ids", ids, prod(sizes))
     digits = np.unravel_index(ids.reshape(-1), sizes)  # n arrays (W,)
     rows = entangled_rows([one[digit] for one, digit in zip(tables, digits)])  # (W, D)
     return rows.reshape(*ids.shape, rows.shape[1])
@@ -137,15 +141,9 @@ def cp_als(tensor, rank, seed=0, sweeps=20):
     """Minimise ||T - sum_k a_1k o ... o a_nk||^2, o the outer product, by alternation.
 
     A_j = T_(j) K^T G^-1: K holds the products of the vectors of all factors but j, so G = K K^T is
-    the elementwise product of their Gram matrices.
+    the elementwise product of their Gram matrices. Returns the factors, n arrays (I_j, r), and
+    after each step ||T - ...||^2 / ||T||^2, which never rises.
 
-    Returns
-    -------
-    (list of n arrays (I_j, r), list of float)
-        Factors, and after each step ||T - ...||^2 / ||T||^2, which never rises.
-
-    Examples
-    --------
     >>> (a, b), errors = cp_als(np.outer([1., 2.], [3., 4., 5.]), rank=1)
     >>> (a @ b.T).round(9), errors[-1] < 1e-12
     (array([[ 3.,  4.,  5.],
@@ -165,13 +163,3 @@ def cp_als(tensor, rank, seed=0, sweeps=20):
             explained = float(((2 * B - factors[j] @ G) * factors[j]).sum())
             errors.append(max(0.0, 1 - explained / norm))
     return factors, errors
-
-
-def _check_moment(W, C):
-    W = check_finite("W", check_axes("W", W, None, None))
-    return W, check_finite("C", check_axes("C", C, W.shape[1], W.shape[1]))
-
-
-def _check_rank(rank, most):
-    if not 1 <= rank <= most:
-        raise InputError(f"rank: expected 1 to {most}, got {rank}")

@@ -20,16 +20,8 @@ from see_min.fitting import low_rank_encoding
 def fit(matrix, ratio, weights=None):
     """The best factors at a ratio, as a SememeEncoding: every word its own unit, and a projection.
 
-    Parameters
-    ----------
-    matrix : array (V, D)
-        E0; it may be a memory map.
-    ratio : float
-    weights : array (V,), optional
-        f_w, ones when left out: the plain truncated SVD.
+    The matrix (V, D) may be a memory map; weights f (V,) are ones when left out.
 
-    Examples
-    --------
     >>> E = np.outer([1., 2., 3., 4.], [1., 0., 2.])           # rank 1: (4 + 3) of 12 numbers
     >>> kept = fit(E, ratio=12 / 7)
     >>> kept.parameters, kept.index_bytes, bool(np.allclose(kept.rows(range(4)), E))

@@ -7,18 +7,20 @@ R_{k-1} I_k J_k R_k parameters. A row multiplies the cores that the digits of it
 a word owns nothing; with diagonal cores it would be word2ketXS. Rows are filled up with zeros to
 prod I_k, the axes paired (i_k, j_k), and TT-SVD truncates bond after bond.
 
-Source: arXiv 1901.10787. Ours: TT-SVD of a given matrix instead of training, one largest bond for
-all.
+Source: arXiv 1901.10787; Oseledets 2011 for TT-SVD. Ours: a given matrix instead of training, one
+largest bond for all.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
 from see_min.budget import check_ratio, leaf_sizes
 from see_min.encoding import row_blocks
-from see_min.errors import check_axes, check_finite, check_ids
+from see_min.errors import check_ids
+from see_min.related.primitives import check_matrix, rearrange
 from see_min.related.word2ket import ceil_root
 from see_min.tensor_train import core_rows, tt_svd
 
@@ -46,9 +48,8 @@ class TrainMatrix:
     def rows(self, ids):
         """Embeddings of words, ids (...) -> (..., D)."""
         ids = check_ids("ids", ids, self.vocabulary)
-        sizes = [core.shape[1] for core in self.cores]
-        digits = np.stack(np.unravel_index(ids.reshape(-1), sizes), axis=1)  # (W, n)
         cores = [core.swapaxes(0, 1) for core in self.cores]  # (I_k, R_{k-1}, J_k, R_k) each
+        digits = np.stack(np.unravel_index(ids.reshape(-1), [*map(len, cores)]), axis=1)  # (W, n)
         out = np.empty((len(digits), self.shape[1]))  # (W, D)
         for block in row_blocks(len(digits), BLOCK):
             out[block] = core_rows(cores, digits[block])
@@ -60,8 +61,6 @@ def train_parameters(sizes, rank):
 
     R_k = min(rank, R_{k-1} s_k, s_{k+1} ... s_n).
 
-    Examples
-    --------
     >>> train_parameters((6, 6, 6), 2), train_parameters((6, 6, 6), 99)    # 12 + 24 + 12, ...
     (48, 288)
     """
@@ -75,44 +74,31 @@ def train_parameters(sizes, rank):
 def plan(vocabulary, dimension, ratio, order=3):
     """(I, J, R): modes of rows and of columns, as even as they can be, and the largest bond.
 
-    Examples
-    --------
     >>> plan(6000, 384, 10)
     ((17, 19, 19), (8, 8, 6), 38)
     """
     t = ceil_root(vocabulary, order)
-    rows = (-(-vocabulary // t ** (order - 1)), *[t] * (order - 1))
+    rows = (ceil(vocabulary / t ** (order - 1)), *[t] * (order - 1))
     columns = leaf_sizes(dimension, order)
     sizes = [i * j for i, j in zip(rows, columns)]
     dense = vocabulary * dimension
     check_ratio(ratio, dense / train_parameters(sizes, 1), f"a tensor train of order {order}")
-    low, high = 1, prod(sizes)
-    while low < high:  # parameters rise with the bond
-        middle = (low + high + 1) // 2
-        fits = train_parameters(sizes, middle) <= dense / ratio
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return rows, columns, low
+    bonds = range(1, prod(sizes) + 1)  # parameters rise with the bond
+    within = bisect_right(bonds, dense / ratio, key=lambda bond: train_parameters(sizes, bond))
+    return rows, columns, within
 
 
 def fit(matrix, ratio, order=3):
     """Cores by TT-SVD: matrix (V, D) -> TrainMatrix.
 
-    Examples
-    --------
     >>> E = np.kron([[1., 2.], [0., 1.]], [[1., 3.], [5., 1.]])    # one product: a train of bond 1
     >>> kept = fit(E, ratio=2, order=2)
     >>> kept.parameters, bool(np.allclose(kept.rows(range(4)), E))
     (8, True)
-
-    Source: Oseledets 2011 for the fit.
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None))
-    rows, columns, rank = plan(*matrix.shape, ratio, order)
-    padded = np.zeros((prod(rows), matrix.shape[1]))
-    padded[: len(matrix)] = matrix
-    axes = [axis for k in range(order) for axis in (k, order + k)]
-    tensor = padded.reshape(*rows, *columns).transpose(axes)  # (I_1, J_1, ..., I_n, J_n)
-    pairs = list(zip(rows, columns))
-    cores, _ = tt_svd(tensor.reshape([i * j for i, j in pairs]), rank)  # (R_{k-1}, I_k J_k, R_k)
-    cores = [core.reshape(len(core), i, j, -1) for core, (i, j) in zip(cores, pairs)]
+    matrix = check_matrix("matrix", matrix)
+    rows, columns, bond = plan(*matrix.shape, ratio, order)
+    padded = np.pad(matrix, ((0, prod(rows) - len(matrix)), (0, 0)))  # (prod I_k, D)
+    cores, _ = tt_svd(rearrange(padded, rows, columns), bond)  # (R_{k-1}, I_k J_k, R_k) each
+    cores = [core.reshape(len(core), i, j, -1) for core, i, j in zip(cores, rows, columns)]
     return TrainMatrix(cores, len(matrix))

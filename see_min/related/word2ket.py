@@ -18,15 +18,13 @@ import numpy as np
 
 from see_min.budget import Plan, check_ratio, leaf_sizes
 from see_min.encoding import SememeEncoding
-from see_min.errors import check_axes, check_finite
 from see_min.fitting import fit as alternate
+from see_min.related.primitives import check_matrix
 
 
 def ceil_root(number, order):
     """The smallest q with q^n >= number.
 
-    Examples
-    --------
     >>> ceil_root(256, 4), ceil_root(257, 4)
     (4, 5)
     """
@@ -37,8 +35,6 @@ def ceil_root(number, order):
 def plan(vocabulary, dimension, ratio, order=None):
     """The order and rank that use most of the budget, the lowest order among equals; ours.
 
-    Examples
-    --------
     >>> plan(1000, 384, 10).sizes, plan(1000, 384, 10).rank, plan(1000, 384, 10, order=3).rank
     ((6, 4, 4, 4), 2, 1)
     """
@@ -60,14 +56,12 @@ def fit(matrix, ratio, seed=0, order=None, sweeps=20):
 
     The order is that of `plan` when left out; at order 2 neither seed nor sweeps play a part.
 
-    Examples
-    --------
     >>> E = np.array([np.kron([1., 2., 3.], [1., 10.]), np.kron([1., 0., 1.], [3., 1.])])
     >>> kept = fit(E, ratio=1.2)                                # (3 + 2) of 6 numbers per word
     >>> kept.parameters, kept.index_bytes, bool(np.allclose(kept.rows([0, 1]), E))
     (10, 0, True)
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None)).astype(float)
+    matrix = check_matrix("matrix", matrix)
     one = plan(*matrix.shape, ratio, order)
     r = one.rank
     if len(one.sizes) == 2:

@@ -8,17 +8,24 @@ nothing. At order 2 the best factors are the truncated SVD of the rearranged mat
 orders the same rearrangement has one axis (t_j q_j) for each factor, and alternating least squares
 find a sum of products of vectors. Rows are filled up with zeros to t_1 ... t_n.
 
-Source: arXiv 1911.04975. Ours: the fit to a given matrix instead of training, exact q_j where the
-paper takes q = ceil(D^(1/n)) and cuts the rows off.
+Source: arXiv 1911.04975; Van Loan and Pitsianis 1993 for the fit at order 2. Ours: a given matrix
+instead of training, exact q_j where the paper takes q = ceil(D^(1/n)) and cuts the rows off.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from see_min.budget import Plan, check_ratio, leaf_sizes
-from see_min.errors import check_at_least, check_axes, check_finite, check_ids
-from see_min.related.primitives import cp_als, kronecker_rows, nearest_kronecker_sum
+from see_min.errors import check_at_least, check_ids
+from see_min.related.primitives import (
+    check_matrix,
+    cp_als,
+    kronecker_rows,
+    nearest_kronecker_sum,
+    rearrange,
+)
 from see_min.related.word2ket import ceil_root
 
 
@@ -33,7 +40,7 @@ class KroneckerMatrix:
     @property
     def shape(self):
         """(V, D)."""
-        return self.vocabulary, int(np.prod([table.shape[2] for table in self.tables]))
+        return self.vocabulary, prod(table.shape[2] for table in self.tables)
 
     @property
     def parameters(self):
@@ -48,8 +55,6 @@ class KroneckerMatrix:
 def plan(vocabulary, dimension, ratio, order=2):
     """The largest rank within the budget, with t = ceil(V^(1/n)) rows per factor.
 
-    Examples
-    --------
     >>> plan(6000, 384, 10).sizes, plan(6000, 384, 10).slot_units, plan(6000, 384, 10).rank
     ((24, 16), 78, 73)
     """
@@ -67,26 +72,20 @@ def fit(matrix, ratio, seed=0, order=2, sweeps=20):
 
     Matrix (V, D) -> KroneckerMatrix; at order 2 neither seed nor sweeps play a part.
 
-    Examples
-    --------
     >>> E = np.kron([[1., 2.], [0., 1.]], [[1., 3.], [5., 1.]])
     >>> kept = fit(E, ratio=2)
     >>> kept.parameters, bool(np.allclose(kept.rows(range(4)), E))
     (8, True)
-
-    Source: Van Loan and Pitsianis 1993 for the fit at order 2.
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None))
+    matrix = check_matrix("matrix", matrix)
     one = plan(*matrix.shape, ratio, order)
-    t, V = one.slot_units, len(matrix)
-    padded = np.zeros((t**order, matrix.shape[1]))
-    padded[:V] = matrix
+    t, digits = one.slot_units, [one.slot_units] * order
+    padded = np.pad(matrix, ((0, t**order - len(matrix)), (0, 0)))  # (t^n, D)
     if order == 2:
-        factors = nearest_kronecker_sum(padded, (t, t), one.sizes, one.rank)  # (r, t, q_j) each
-        return KroneckerMatrix([factor.swapaxes(0, 1) for factor in factors], V)
-    axes = [axis for j in range(order) for axis in (j, order + j)]  # (t, q_1, t, q_2, ...)
-    tensor = padded.reshape([t] * order + list(one.sizes)).transpose(axes)
-    tensor = tensor.reshape([t * q for q in one.sizes])  # (t q_1, ..., t q_n)
-    factors, _ = cp_als(tensor, one.rank, seed, sweeps)  # (t q_j, r) each
-    pairs = zip(factors, one.sizes)
-    return KroneckerMatrix([factor.reshape(t, q, -1).swapaxes(1, 2) for factor, q in pairs], V)
+        factors = nearest_kronecker_sum(padded, digits, one.sizes, one.rank)  # (r, t, q_j) each
+        tables = [factor.swapaxes(0, 1) for factor in factors]  # (t, r, q_j) each
+    else:
+        tensor = rearrange(padded, digits, one.sizes)  # (t q_1, ..., t q_n)
+        factors, _ = cp_als(tensor, one.rank, seed, sweeps)  # (t q_j, r) each
+        tables = [factor.reshape(t, -1, one.rank).swapaxes(1, 2) for factor in factors]
+    return KroneckerMatrix(tables, len(matrix))

@@ -99,16 +99,17 @@ def default_documents(packages=PACKAGES):
 
     A paragraph that stood before is left out. A package that is not installed is refused.
     """
-    files = [path for package in packages for path in package_files(package)]
-    files.sort(key=lambda path: -path.stat().st_size)  # the two workers finish together
+    files = sorted({path for package in packages for path in package_files(package)})
     ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends the workers
     with multiprocessing.Pool(2, signal.signal, ignore) as pool:
-        found = dict(zip(files, pool.map(file_prose, files, chunksize=16), strict=True))
+        found = pool.map(file_prose, files, chunksize=4)
     seen, documents = set(), []
-    for paragraphs in (paragraphs for path in sorted(found) for paragraphs in found[path]):
-        once = {text.lower(): text for text in reversed(paragraphs)}  # the first spelling stays
-        fresh = [once[key] for key in dict.fromkeys(map(str.lower, paragraphs)) if key not in seen]
-        seen.update(once)
+    for paragraphs in (paragraphs for docstrings in found for paragraphs in docstrings):
+        fresh = []
+        for text in paragraphs:
+            if text.lower() not in seen:
+                seen.add(text.lower())
+                fresh.append(text)
         documents += ["\n".join(fresh)] if fresh else []
     return documents
 
@@ -121,7 +122,7 @@ def package_files(package):
                          "pip install -r requirements.txt")
     root = Path(spec.submodule_search_locations[0])
     tests = {"tests", "testing"}
-    return sorted(p for p in root.rglob("*.py") if not tests & set(p.relative_to(root).parts))
+    return [p for p in root.rglob("*.py") if not tests & set(p.relative_to(root).parts)]
 
 
 def file_prose(path):
@@ -140,8 +141,6 @@ def file_prose(path):
 
 def file_documents(path):
     """The paragraphs (blocks between blank lines) of a text file; refuses one without words."""
-    if not str(path):
-        raise InputError("corpus: expected the name of a text file, got ''")
     blocks = re.split(r"\n\s*\n", "\n".join(read_lines(path)))
     documents = [block.strip() for block in blocks if TOKEN.search(block)]
     if not documents:
@@ -154,6 +153,7 @@ def file_documents(path):
 UNKNOWN, END = "<unk>", "<eos>"  # a word without an id, the end of a document
 SPECIAL = (UNKNOWN, END)  # the first words of a corpus
 PAIR_SPECIAL = ("<pad>", "<s>", "</s>", UNKNOWN)  # of a language of parallel text
+MIN_COUNT = 2  # of a word of parallel text that has an id of its own
 
 
 class Corpus(NamedTuple):
@@ -212,21 +212,20 @@ def encode(sentence, numbers):
     return [numbers.get(word, numbers[UNKNOWN]) for word in sentence]
 
 
-def word_vocabulary(sentences, min_count=2, vocab_size=None):
+def word_vocabulary(sentences, vocab_size=None):
     """(words, counts): the words of sentences by falling count, after the special ones.
 
-    Words that occur less than `min_count` times, or beyond the `vocab_size` first (special ones
+    Words that occur less than `MIN_COUNT` times, or beyond the `vocab_size` first (special ones
     included), are left out; their occurrences count as "<unk>".
 
     >>> words, counts = word_vocabulary([["b", "a", "b"], ["a", "c"]])
     >>> words, counts.tolist()
     (['<pad>', '<s>', '</s>', '<unk>', 'a', 'b'], [0, 0, 0, 1, 2, 2])
     """
-    check_at_least("min_count", min_count, 1)
     if vocab_size is not None:
         check_at_least("vocab_size", vocab_size, len(PAIR_SPECIAL) + 1)
     count = Counter(word for sentence in sentences for word in sentence)
-    ranked = [w for w in _ranked(count) if count[w] >= min_count and w not in PAIR_SPECIAL]
+    ranked = [w for w in _ranked(count) if count[w] >= MIN_COUNT and w not in PAIR_SPECIAL]
     words = [*PAIR_SPECIAL, *ranked][:vocab_size]
     counts = np.array([count[word] for word in words], dtype=np.int64)  # (V,)
     counts[words.index(UNKNOWN)] += count.total() - counts.sum()
@@ -239,12 +238,11 @@ def read_parallel(source, target):
     A line that is empty on either side is left out on both. Files of unequal lengths, or without a
     pair, are refused.
     """
-    sides = [[line.split() for line in read_lines(path)] for path in (source, target)]
-    lengths = [len(side) for side in sides]
-    if lengths[0] != lengths[1]:
+    first, second = ([line.split() for line in read_lines(path)] for path in (source, target))
+    if len(first) != len(second):
         raise InputError(f"{source}, {target}: expected as many lines in both, "
-                         f"got {lengths[0]} and {lengths[1]}")
-    pairs = [(a, b) for a, b in zip(*sides, strict=True) if a and b]
+                         f"got {len(first)} and {len(second)}")
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a and b]
     if not pairs:
         raise InputError(f"{source}, {target}: expected at least 1 line with words in both, "
                          "got none")
@@ -388,9 +386,7 @@ def span_batches(sequences, batch_size, steps, seed, chances, special=()):
     """
     check_at_least("sequences", len(sequences), 1)
     parts = [_ends(sequence, set(special)) for sequence in sequences]
-    for i, (_, words, _) in enumerate(parts):
-        if not words:
-            raise InputError(f"sequences: expected at least 1 word in each, got none in number {i}")
+    check_at_least("sequences: words in each", min(len(words) for _, words, _ in parts), 1)
     cumulative = np.cumsum(check_axes("chances", chances, None))  # (V,)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
@@ -398,18 +394,16 @@ def span_batches(sequences, batch_size, steps, seed, chances, special=()):
         longest = int(rng.integers(SHORTEST, LONGEST + 1))
         L = min(longest, *(len(words) for _, words, _ in drawn))
         first = [int(rng.integers(len(words) - L + 1)) for _, words, _ in drawn]
-        cuts = zip(drawn, first, strict=True)
-        spans = np.array([words[i : i + L] for (_, words, _), i in cuts])  # (b, L)
+        spans = np.array([part[1][i : i + L] for part, i in zip(drawn, first)])  # (b, L)
         draw = rng.random(spans.shape) * cumulative[-1]  # (b, L)
         others = np.searchsorted(cumulative, draw, side="right")  # (b, L)
         spans = np.where(rng.random(spans.shape) < SWAPPED, others, spans)  # (b, L)
-        parted = zip(drawn, spans, strict=True)
-        rows = [[*left, *span, *right] for (left, _, right), span in parted]  # (b, t)
+        rows = [[*left, *span, *right] for (left, _, right), span in zip(drawn, spans)]  # (b, t)
         yield Batch((np.array(rows),), None)
 
 
 def _ends(sequence, special):
     """(special ids before, words, special ids behind) of a sequence."""
     inner = [i for i, number in enumerate(sequence) if number not in special]
-    low, high = (inner[0], inner[-1] + 1) if inner else (len(sequence), len(sequence))
+    low, high = (inner[0], inner[-1] + 1) if inner else (0, 0)
     return sequence[:low], sequence[low:high], sequence[high:]

@@ -197,71 +197,66 @@ def padding_mask(ids, pad):
     return valid | ~valid.any(dim=1, keepdim=True)  # (b, t) | (b, 1)
 
 
-class TinyGPT(nn.Module):
-    """A word-level language model: each position sees itself and those before it."""
+class WordModel(nn.Module):
+    """Embeddings, blocks and a norm; `logits` of the subclasses is the head."""
 
     embeddings = ("token_embedding",)
+    causal: bool
 
     def __init__(self, config):
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
-        self.blocks = nn.ModuleList(Block(config, causal=True) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(Block(config, self.causal) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd)
-        initialize(self)
 
     def hidden_states(self, ids):
         """Embeddings, then the output of every block: n_layer + 1 tensors (b, t, D)."""
+        mask = None if self.causal else padding_mask(ids, self.config.pad)  # (b, t)
         states = [embed(self.token_embedding, self.position_embedding, ids)]  # (b, t, D)
         for block in self.blocks:
-            states.append(block(states[-1]))  # (b, t, D)
+            states.append(block(states[-1], mask))  # (b, t, D)
         return states
-
-    def logits(self, state):
-        """Scores of all words from the last hidden state: (b, t, D) -> (b, t, V)."""
-        return tied_scores(self.token_embedding, self.norm(state))  # (b, t, V)
 
     def forward(self, ids):
         return self.logits(self.hidden_states(ids)[-1])  # (b, t, V)
 
 
-class TinyBERT(nn.Module):
+class TinyGPT(WordModel):
+    """A word-level language model: each position sees itself and those before it."""
+
+    causal = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        initialize(self)
+
+    def logits(self, state):
+        """Scores of all words from the last hidden state: (b, t, D) -> (b, t, V)."""
+        return tied_scores(self.token_embedding, self.norm(state))  # (b, t, V)
+
+
+class TinyBERT(WordModel):
     """A word-level masked language model: logits = transform(norm h) @ E.T + bias.
 
     Each position sees both sides, but no padding.
     Source: arXiv 1810.04805 for the task and the head; the blocks are `TinyGPT`'s, pre-norm.
     """
 
-    embeddings = ("token_embedding",)
+    causal = False
 
     def __init__(self, config):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         D = config.n_embd
-        self.token_embedding = nn.Embedding(config.vocab_size, D)
-        self.position_embedding = nn.Embedding(config.block_size, D)
-        self.blocks = nn.ModuleList(Block(config, causal=False) for _ in range(config.n_layer))
-        self.norm = nn.LayerNorm(D)
         self.transform = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.LayerNorm(D))
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size))  # (V,)
         initialize(self)
-
-    def hidden_states(self, ids):
-        """Embeddings, then the output of every block: n_layer + 1 tensors (b, t, D)."""
-        mask = padding_mask(ids, self.config.pad)  # (b, t)
-        states = [embed(self.token_embedding, self.position_embedding, ids)]  # (b, t, D)
-        for block in self.blocks:
-            states.append(block(states[-1], mask))  # (b, t, D)
-        return states
 
     def logits(self, state):
         """Scores of all words from the last hidden state: (b, t, D) -> (b, t, V)."""
         h = self.transform(self.norm(state))  # (b, t, D)
         return tied_scores(self.token_embedding, h) + self.head_bias  # (b, t, V) + (V,)
-
-    def forward(self, ids):
-        return self.logits(self.hidden_states(ids)[-1])  # (b, t, V)
 
 
 class TinyTranslator(nn.Module):

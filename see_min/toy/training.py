@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import distributed, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -170,3 +171,34 @@ def accumulate_gradients(module, batch, config, pad=None):
             (value * (share * world)).backward()  # gradients of the processes are averaged
         loss += value.detach() * share
     return loss
+
+
+def split_parameters(model, names):
+    """(parameters of the modules of these dotted names, the others), each once."""
+    own = dict.fromkeys(p for name in names for p in model.get_submodule(name).parameters())
+    return list(own), [p for p in model.parameters() if p not in own]
+
+
+def cross_entropy(logits, targets):
+    """Mean of -ln p(target) over positions with a target: logits (..., V), targets (...)."""
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORE)
+
+
+def pretrain(model, batches, steps, lr=2e-3, weight_decay=2.0, config=None, label="teacher"):
+    """Cross-entropy training of a toy model with AdamW; the result is that of `train`.
+
+    The embeddings alone have a strong weight decay: it takes the noise of the initial values off
+    the rows of rare words, which a compression would otherwise spend its parameters on.
+    """
+    embeddings, others = split_parameters(model, model.embeddings)
+    groups = [{"params": embeddings, "weight_decay": weight_decay}, {"params": others}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=0.05, betas=(0.9, 0.99))
+
+    def loss(model, batch):
+        return cross_entropy(model(*batch.inputs), batch.targets)
+
+    model.train()
+    try:
+        return train(LossModule(model, loss), optimizer, batches, steps, label, config)
+    finally:
+        model.eval()

@@ -15,33 +15,18 @@ import scipy.sparse
 from see_min.errors import check_at_least, check_ids
 from see_min.words.lexicon import Lexicon
 
-ROUNDS = 5
 LEAST = 0.2  # the probability that a translation has at least
 MOST = 2  # translations that a compound may need: rallyeauto, "rally" and "car"
 
 
-def translation_table(pairs, sizes, rounds=ROUNDS):
-    """t(e | f) of all words that meet in a pair of sentences.
+def translation_table(pairs, sizes, rounds=5):
+    """t(e | f) of all words that meet in a pair of sentences, and the likelihood before each round.
 
-    Parameters
-    ----------
-    pairs : list of (source, target), each a list of int
-    sizes : (int, int)
-        V_f and V_e, the sizes of both vocabularies.
+    `pairs` is a list of (source ids, target ids), `sizes` those of both vocabularies, (V_f, V_e).
+    The table is a scipy.sparse.csr_array (V_f, V_e) whose rows sum to 1, or to 0 for a word that
+    does not occur. The list of sum_j log sum_i t(e_j | f_i) / l over all pairs never falls.
+    Raises InputError without a pair that has words on both sides, or if an id is not in `sizes`.
 
-    Returns
-    -------
-    (scipy.sparse.csr_array (V_f, V_e), list of float)
-        t, whose rows sum to 1 (to 0 for a word that does not occur), and before each round
-        sum_j log sum_i t(e_j | f_i) / l over all pairs; it never falls.
-
-    Raises
-    ------
-    InputError
-        If no pair has words on both sides, `rounds` is below 1, an id is outside its vocabulary.
-
-    Examples
-    --------
     >>> table, _ = translation_table([([0, 1], [0, 1]), ([0, 2], [0, 2])], (3, 3), rounds=20)
     >>> table.toarray().round(1)[0]            # 0 is what both pairs have in common
     array([1., 0., 0.])
@@ -80,20 +65,12 @@ def _meetings(pairs):
     return f, e, np.concatenate(spans), np.repeat(ls, ms)
 
 
-def inherited(words, table, targets, lexicon, least=LEAST, most=MOST):
-    """A lexicon of `words` whose senses are those of their likely translations.
+def inherited(words, table, targets, lexicon):
+    """A lexicon of `words` with the senses of their `MOST` likeliest translations, if `LEAST` so.
 
-    Parameters
-    ----------
-    words, targets : list of str
-        Of the rows and the columns of `table`, a sparse array (V_f, V_e) of t(e | f).
-    lexicon : Lexicon
-        Of the targets' language.
-    least, most
-        A translation's least probability, and how many may have a say, the most probable first.
+    `words` and `targets` name the rows and the columns of `table`, a sparse array (V_f, V_e) of
+    t(e | f); `lexicon` is of the targets' language.
 
-    Examples
-    --------
     >>> table, dogs = scipy.sparse.csr_array([[0.5, 0.5]]), Lexicon.of({"dog": [("animal",)]})
     >>> inherited(["hund"], table, ["dog", "the"], dogs).senses("hund")
     (('animal',),)
@@ -101,8 +78,8 @@ def inherited(words, table, targets, lexicon, least=LEAST, most=MOST):
     entries, table = {}, scipy.sparse.csr_array(table)
     for row, word in enumerate(words):
         part = slice(table.indptr[row], table.indptr[row + 1])
-        ranked = sorted(zip(-table.data[part], table.indices[part]))[:most]
-        likely = [targets[column] for share, column in ranked if -share >= least]
+        ranked = sorted(zip(-table.data[part], table.indices[part]))[:MOST]
+        likely = [targets[column] for share, column in ranked if -share >= LEAST]
         senses = [sense for target in likely for sense in lexicon.meanings(target)]
         if senses:
             entries[word] = tuple(dict.fromkeys(senses))

@@ -3,7 +3,7 @@
 The first line says which of three formats a file has:
 
 - "lemma" and a tab: a sense table with the columns lemma, pos, sense_rank, wn30, sememes ("en|zh",
-  spaces between them) and perhaps kdml. Senses of a word go by part of speech as first met, then by
+  spaces between them) and perhaps kdml. Senses stand in the order of the lines, whatever their
   rank. Roles are known where the definition (kdml) has the same sememes in the same order. A
   malformed definition is left out and noted, not its sense.
 - KEY=...: HowNet's records, each from NO.= to a blank line. W_E is the word, the first word of G_E
@@ -15,10 +15,8 @@ In tables and records spaces in words and sememes become underscores, and a seme
 names twice stands once.
 """
 
-import itertools
 import os
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +30,6 @@ SAMPLE = Path(__file__).parent.parent / "data" / "sample_lexicon.txt"
 COLUMNS = ("lemma", "pos", "sense_rank", "wn30", "sememes", "kdml")  # the last may be missing
 KEYS = ("NO.", "W_E", "G_E", "DEF")  # what is used of a record of HowNet
 KEY = re.compile(r"[A-Z][A-Za-z_.]*=")
-FOREIGN = re.compile(r"""\s*[<{\["]""")  # HTML, XML, JSON, quoted CSV
 
 
 def read_lexicon(path):
@@ -41,7 +38,7 @@ def read_lexicon(path):
     Raises
     ------
     InputError
-        If the file cannot be read, has no entry or another format, or a line is malformed.
+        If the file cannot be read or has no entry, or a line is malformed.
 
     Examples
     --------
@@ -51,64 +48,53 @@ def read_lexicon(path):
     >>> read_lexicon(path).senses("banks")
     (('place', 'money'), ('land', 'water'))
     """
+    first = next(read_lines(path), "")
     lines = enumerate(read_lines(path), start=1)
-    start = list(itertools.islice(lines, 1))
-    reader = _reader(start[0][1] if start else "", path)
-    entries, skipped = reader(path, itertools.chain(start, lines))
+    if first.startswith("lemma\t"):
+        entries, skipped = _read_table(path, lines)
+    elif KEY.match(first):
+        entries, skipped = _read_records(path, lines)
+    else:
+        entries, skipped = _read_pairs(path, lines), []
     if not entries:
         got = "; ".join(["none", *skipped[:3]])
         raise InputError(f"{path}: expected at least 1 entry, got {got}")
     return Lexicon({word: tuple(senses) for word, senses in entries.items()}, tuple(skipped))
 
 
-def _reader(first, path):
-    """The function that reads the format of which `first` is the first line."""
-    if first.startswith(f"{COLUMNS[0]}\t"):
-        return _read_table
-    if FOREIGN.match(first):
-        rule = "expected a word, a sense table or HowNet's records"
-        raise InputError(f"{path}:1: {rule}, got {_short(first)}")
-    return _read_records if KEY.match(first) else _read_pairs
+def _refusal(path, number, rule, got):
+    return InputError(f"{path}:{number}: expected {rule}, got {got!r:.80}")
 
 
 def _read_pairs(path, lines):
     entries = {}
     for number, word in lines:
-        place = f"{path}:{number}"
         if not word.strip() or word != word.strip() or "\t" in word:  # a line too few, or too many
-            rule = "expected a word without tabs or spaces around it"
-            raise InputError(f"{place}: {rule}, got {_short(word)}")
-        below, names = next(lines, (number, None))
-        if names is None:
-            rule = f"expected a line of sememes after {_short(word)}"
-            raise InputError(f"{place}: {rule}, got the end of the file")
-        entries.setdefault(word, []).append(Sense(_check_sememes(names, f"{path}:{below}")))
-    return entries, []
-
-
-def _check_sememes(line, place):
-    names = tuple(line.split("\t"))
-    if any(not name or re.search(r"[\s,;<>]", name) for name in names):  # CSV, HTML, prose
-        rule = "expected sememes separated by single tabs, without spaces or any of , ; < >"
-        raise InputError(f"{place}: {rule}, got {_short(line)}")
-    return names
+            raise _refusal(path, number, "a word without tabs or spaces around it", word)
+        below, line = next(lines, (number + 1, ""))
+        names = tuple(line.split("\t"))
+        if not all(re.fullmatch(r"[^\s,;<>]+", name) for name in names):  # CSV, HTML, prose
+            rule = "sememes separated by single tabs, without spaces or any of , ; < >"
+            raise _refusal(path, below, rule, line)
+        entries.setdefault(word, []).append(Sense(names))
+    return entries
 
 
 def _read_records(path, lines):
-    entries, skipped, chinese, named = {}, [], 0, cache(_named)
-    for record in _records(path, lines):
-        word = "_".join(record.get("W_E", ("",))[0].split())
+    entries, skipped, chinese, named = {}, [], 0, cache(_roles)
+    for number, record in _records(path, lines):
+        word = "_".join(record.get("W_E", "").split())
         if not word:
             chinese += 1
             continue
-        definition, number = record.get("DEF", ("", record["NO."][1]))
-        pos = "".join(record.get("G_E", ("",))[0].split()[:1])
+        definition = record.get("DEF", "")
         try:
             roles = named(definition)
         except InputError as error:
             skipped.append(f"{path}:{number}: {error}")
             continue
-        sense = Sense(tuple(roles), tuple(roles.values()), pos, definition, record["NO."][0])
+        pos = "".join(record.get("G_E", "").split()[:1])
+        sense = Sense(tuple(roles), tuple(roles.values()), pos, definition, record["NO."])
         entries.setdefault(word, []).append(sense)
     if chinese:
         skipped.append(f"{path}: records without an English word (W_E): {chinese}")
@@ -116,30 +102,28 @@ def _read_records(path, lines):
 
 
 def _records(path, lines):
-    """Yield the records, each as key -> (value, number of the line), without unused keys."""
-    record = {}
+    """Yield (number of its first line, key -> value) of every record, without unused keys."""
+    start, record = 0, {}
     for number, line in lines:
         line = line.strip()
         key, _, value = line.partition("=")
-        rule = None
-        if line and not KEY.match(line):
-            rule = "expected KEY=value or a blank line"
-        elif key and not record and key != "NO.":
-            rule = "expected NO.= to open a record"
-        elif key in record and key != "NO.":
-            rule = f"expected {key}= once in a record"
-        if rule:
-            raise InputError(f"{path}:{number}: {rule}, got {_short(line)}")
-        if record and (not key or key == "NO."):
-            yield record
+        if record and (not line or key == "NO."):
+            yield start, record
             record = {}
+        if not line:
+            continue
+        if not KEY.match(line) or key in record or not record and key != "NO.":
+            rule = "KEY=value, a key once in a record, which NO.= opens"
+            raise _refusal(path, number, rule, line)
+        if key == "NO.":
+            start = number
         if key in KEYS:
-            record[key] = (value.strip(), number)
+            record[key] = value.strip()
     if record:
-        yield record
+        yield start, record
 
 
-def _named(definition):
+def _roles(definition):
     """Sememe -> the role in which a definition names it first, in the order of the text."""
     roles = {}
     for name, role in sememes(parse_definition(definition)):
@@ -152,56 +136,38 @@ def _named(definition):
 def _read_table(path, lines):
     header = tuple(next(lines)[1].split("\t"))
     if header not in (COLUMNS, COLUMNS[:-1]):
-        rule = f"expected the columns {' '.join(COLUMNS[:-1])} [kdml]"
-        raise InputError(f"{path}:1: {rule}, got {_short(' '.join(header))}")
-    ranked, skipped, named = {}, [], cache(_named)
+        rule = f"the columns {' '.join(COLUMNS[:-1])} [kdml]"
+        raise _refusal(path, 1, rule, " ".join(header))
+    entries, skipped, named = {}, [], cache(_roles)
     for number, line in lines:
-        word, rank, sense = _check_row(line, len(header), f"{path}:{number}")
-        if sense.definition:
-            try:
-                roles = named(sense.definition)
-                agree = tuple(roles) == sense.sememes
-                sense = replace(sense, roles=tuple(roles.values()) if agree else ())
-            except InputError as error:
-                skipped.append(f"{path}:{number}: {error}")
-                sense = replace(sense, definition="")
-        ranked.setdefault(word, []).append((rank, sense))
-    return {word: _by_rank(senses) for word, senses in ranked.items()}, skipped
+        lemma, pos, _, sense_number, names, definition = _row(line, header, path, number)
+        roles = ()
+        try:
+            found = named(definition) if definition else {}
+            roles = tuple(found.values()) if tuple(found) == names else ()
+        except InputError as error:
+            skipped.append(f"{path}:{number}: {error}")
+            definition = ""
+        sense = Sense(names, roles, pos, definition, sense_number)
+        entries.setdefault(lemma, []).append(sense)
+    return entries, skipped
 
 
-def _check_row(line, width, place):
-    """(word, rank, sense without roles) of a row of a sense table."""
+def _row(line, header, path, number):
+    """The columns of a row as in COLUMNS, the sememes as a tuple of English names."""
     columns = line.split("\t")
-    if len(columns) != width:
-        got = len(columns)
-        raise InputError(f"{place}: expected {width} columns separated by tabs, got {got}")
-    lemma, pos, rank, number, names, definition = (*columns, "")[: len(COLUMNS)]
-    if not lemma.strip():
-        raise InputError(f"{place}: expected a lemma, got an empty column")
-    if not re.fullmatch("[0-9]{1,9}", rank):
-        raise InputError(f"{place}: expected a whole number as sense_rank, got {_short(rank)}")
+    if len(columns) != len(header):
+        raise _refusal(path, number, f"{len(header)} columns separated by tabs", line)
+    lemma, pos, rank, sense_number, names, definition = (*columns, "")[: len(COLUMNS)]
     english = tuple(name.partition("|")[0] for name in names.split(" "))
-    if any(not name.strip() for name in english):
-        rule = "expected sememes en|zh separated by single spaces"
-        raise InputError(f"{place}: {rule}, got {_short(names)}")
-    return "_".join(lemma.split()), int(rank), Sense(english, (), pos, definition.strip(), number)
-
-
-def _by_rank(senses):
-    """The senses of (rank, sense): by part of speech as first met, then by rank."""
-    order = {pos: i for i, pos in enumerate(dict.fromkeys(sense.pos for _, sense in senses))}
-    return [s for _, s in sorted(senses, key=lambda pair: (order[pair[1].pos], pair[0]))]
-
-
-def _short(text):
-    return repr(text if len(text) <= 80 else f"{text[:80]}...")
+    if not lemma.strip() or not all(name.strip() for name in english):
+        raise _refusal(path, number, "a lemma, and sememes en|zh separated by single spaces", line)
+    return "_".join(lemma.split()), pos, rank, sense_number, english, definition.strip()
 
 
 def sample_lexicon():
     """The embedded sample: the common words of technical Python documentation.
 
-    Examples
-    --------
     >>> sample_lexicon().senses("Matrices")
     (('math', 'Sequence', 'planar'),)
     """
@@ -211,17 +177,16 @@ def sample_lexicon():
 def union(lexicons):
     """All entries of the lexicons; a word that stands in several has the entry of the first.
 
-    Examples
-    --------
     >>> a, b = Lexicon.of({"add": [("add",)]}), Lexicon.of({"add": [("sum",)], "sum": [("add",)]})
     >>> union([a, b]).senses("add"), len(union([a, b]))
     ((('add',),), 2)
     """
-    entries, skipped = {}, []
+    entries, skipped = {}, ()
     for lexicon in lexicons:
-        entries = {**entries, **{w: s for w, s in lexicon.entries.items() if w not in entries}}
+        for word, senses in lexicon.entries.items():
+            entries.setdefault(word, senses)
         skipped += lexicon.skipped
-    return Lexicon(entries, tuple(skipped))
+    return Lexicon(entries, skipped)
 
 
 def load_lexicon(source):
@@ -229,30 +194,22 @@ def load_lexicon(source):
 
     "sample"; "none" (no word is known); "openhownet", the data of that package; a folder with such
     data; a lexicon file; or several joined by "+": of a word, the entry of the first that has it.
+    Raises InputError for what is none of these.
 
-    Examples
-    --------
     >>> len(load_lexicon("none")), load_lexicon("none+sample") == load_lexicon("sample")
     (0, True)
     """
     source = str(source)
-    parts = _parts(source)
-    if len(parts) > 1:
-        return union(map(load_lexicon, parts))
-    if source in ("none", "sample"):
-        return sample_lexicon() if source == "sample" else Lexicon({})
+    if source == "none":
+        return Lexicon({})
+    if source == "sample":
+        return sample_lexicon()
     if source == "openhownet":
         return read_openhownet()
-    return read_openhownet(source) if os.path.isdir(source) else read_lexicon(source)
-
-
-def _parts(source):
-    """The names joined by "+"; the longest run of them that is a path is one: "c++/a.txt"."""
-    pieces, parts = source.split("+"), []
-    while pieces:
-        runs = ("+".join(pieces[:size]) for size in range(len(pieces), 1, -1))
-        parts.append(next((run for run in runs if os.path.exists(run)), pieces[0]))
-        del pieces[: parts[-1].count("+") + 1]
-    if "" in parts and len(parts) > 1:
-        raise InputError(f"lexicon: expected names joined by single +, got {_short(source)}")
-    return parts
+    if os.path.isdir(source):
+        return read_openhownet(source)
+    if "+" in source and not os.path.exists(source):
+        return union(map(load_lexicon, source.split("+")))
+    if not source:
+        raise InputError("lexicon: expected a name or a path on either side of +, got ''")
+    return read_lexicon(source)

@@ -33,17 +33,7 @@ class _PlainUnpickler(pickle.Unpickler):
 def load_plain(path):
     """What a pickle of plain data holds; nothing in it can run.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is damaged, or asks for a class or a function.
-
-    Examples
-    --------
-    >>> path = Path(tempfile.mkdtemp()) / "a"
-    >>> _ = path.write_bytes(pickle.dumps({"human|人": 7}))
-    >>> load_plain(path)
-    {'human|人': 7}
+    Raises InputError if the file cannot be read, is damaged, or asks for a class or a function.
     """
     try:
         with open(path, "rb") as file:
@@ -54,21 +44,18 @@ def load_plain(path):
 
 def _reason(error):
     """What an error says, on one line of bounded length."""
-    text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-    return " ".join(str(text).split())[:300]
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    text = getattr(error, "strerror", None) or f"{kind}{error}"
+    return " ".join(text.split())[:300]
 
 
 def read_openhownet(folder=None):
     """Every English word of HowNet, read by OpenHowNet from data that cannot run.
 
-    Words of a phrase are joined by underscores. The senses of a word stand in the order of their
-    numbers. A sense whose definition `kdml` cannot read, or reads otherwise than OpenHowNet, has no
-    roles; one without sememes is left out; `Lexicon.skipped` names both.
-
-    Parameters
-    ----------
-    folder : str or Path, optional
-        Where the three files are, or whose subfolder "resources" has them; else ~/.openhownet.
+    The files are in `folder` (~/.openhownet) or its subfolder "resources". Words of a phrase are
+    joined by underscores; the senses of a word stand in the order of their numbers. A sense whose
+    definition `kdml` cannot read, or reads otherwise than OpenHowNet, has no roles; one without
+    sememes is left out; `Lexicon.skipped` names both.
 
     Raises
     ------
@@ -77,41 +64,27 @@ def read_openhownet(folder=None):
     """
     folder = FOLDER if folder is None else folder
     source = _locate(folder)
-    try:
-        with tempfile.TemporaryDirectory(prefix="see_min.") as private:  # its owner's alone
-            _copy(source, Path(private) / "resources")
-            records = _load(private, folder)
-    except OSError as error:
-        rule = f"expected to copy its files to {tempfile.gettempdir()}"
-        raise InputError(f"{folder}: {rule}, got {_reason(error)}") from error
-    lexicon = _lexicon(records)
+    with tempfile.TemporaryDirectory(prefix="see_min.") as private:  # its owner's alone
+        copies = Path(private) / "resources"
+        copies.mkdir()
+        for name in FILES:
+            path = source / name
+            data = pickle.dumps(load_plain(path)) if name in PICKLES else path.read_bytes()
+            (copies / name).write_bytes(data)
+        lexicon = _lexicon(_load(private, folder))
     if not lexicon.entries:
-        got = f"none in {len(records)} senses"
-        raise InputError(f"{folder}: expected at least 1 English word, got {got}")
+        raise InputError(f"{folder}: expected at least 1 English word, got none")
     return lexicon
 
 
 def _locate(folder):
     """The directory with the three files: `folder`/resources, or `folder` itself."""
     base = Path(os.path.expanduser(folder))
-    places = (base / "resources", base)
-    found = {place: [n for n in FILES if os.path.isfile(place / n)] for place in places}
-    place, names = max(found.items(), key=lambda item: len(item[1]))  # of equals the first
-    if len(names) < len(FILES):
-        rule = f"expected HowNet's data (resources/{', '.join(FILES)})"
-        got = f"only {', '.join(names)}" if names else "none"
-        command = "python -m see_min hownet --download"
-        raise InputError(f"{folder}: {rule}, got {got}: {command}")
-    return place
-
-
-def _copy(source, target):
-    target.mkdir()
-    for name in FILES:
-        is_pickle = name in PICKLES
-        path = source / name
-        data = pickle.dumps(load_plain(path)) if is_pickle else path.read_bytes()
-        (target / name).write_bytes(data)
+    for place in (base / "resources", base):
+        if all(os.path.isfile(place / name) for name in FILES):
+            return place
+    rule = f"expected HowNet's data ({', '.join(FILES)})"
+    raise InputError(f"{folder}: {rule}, got not all of them: python -m see_min hownet --download")
 
 
 @contextlib.contextmanager
@@ -141,7 +114,7 @@ def _load(place, folder):
 
 def _lexicon(records):
     entries, skipped = {}, []
-    for record in sorted(records, key=_order):
+    for record in sorted(records, key=lambda record: (len(str(record.No)), str(record.No))):
         word = "_".join(str(record.en_word).split())
         if not word:
             continue  # a Chinese word without an English one
@@ -151,12 +124,6 @@ def _lexicon(records):
         if complaint:
             skipped.append(f"No. {record.No} ({word}): {complaint}")
     return Lexicon({word: tuple(senses) for word, senses in entries.items()}, tuple(skipped))
-
-
-def _order(record):
-    """Sorts numbers in decimal by value: of two without leading zeros the longer is the larger."""
-    digits = str(record.No).lstrip("0")
-    return len(digits), digits
 
 
 def _sense(record):
@@ -217,14 +184,10 @@ def _fetch(fresh):
         url = module.OPENHOWNET_DATA_URL
         try:
             package.download()
-        except Exception as error:  # of requests, zipfile, zlib; KeyError without a length
-            rule = f"expected a download from {url}"
-            raise InputError(f"HowNet's data: {rule}, got {_reason(error)}") from error
-    # the archive may have a folder of its own around the files
-    source = next((path.parent for path in sorted(fresh.rglob(FILES[0]))), fresh / "resources")
-    try:
-        return source, len(read_openhownet(source))
-    except InputError as error:
-        got = str(error).replace(f"{fresh}{os.sep}", "")  # the folder is gone by then
-        rule = f"expected a whole download from {url}"
-        raise InputError(f"HowNet's data: {rule}, got {got}") from error
+            # the archive may have a folder of its own around the files
+            source = next((path.parent for path in sorted(fresh.rglob(FILES[0]))), fresh)
+            return source, len(read_openhownet(source))
+        except Exception as error:  # of requests, zipfile, zlib; KeyError without a length; ours
+            got = _reason(error).replace(f"{fresh}{os.sep}", "")  # the folder is gone by then
+            rule = f"expected a whole download from {url}"
+            raise InputError(f"HowNet's data: {rule}, got {got}") from error

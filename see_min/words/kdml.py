@@ -17,51 +17,33 @@ marks { } " : ; , = (in quotes, only | { } " end them). A remark is dropped.
 Source: the mark-up is HowNet's, read as OpenHowNet (arXiv 1901.09957) writes it.
 """
 
+import re
 from dataclasses import dataclass
 
 from see_min.errors import InputError
 
 PLACEHOLDERS = ("~", "?", "$")
-MARKS = '{}":;,='
 DEEPEST = 100  # braces inside each other: HowNet needs 9, Python's stack allows some 400
-REMARK = "RMK="
+RUN = re.compile(r'[^\x00-\x1f|{}":;,=]+')
+QUOTED_RUN = re.compile(r'[^\x00-\x1f|{}"]+')
 
 
 @dataclass(frozen=True)
 class Node:
-    """A sememe or a placeholder, its role for the node above it, and the nodes that tell more.
+    """A sememe or a placeholder, its role for the node above it, and the nodes that tell more."""
 
-    Attributes
-    ----------
-    name : str
-        "en|zh" as written, but without white space around either part; or a placeholder.
-    role : str
-        "" for a root, and where the definition names none.
-    children : tuple of Node
-    """
-
-    name: str
-    role: str = ""
+    name: str  # "english|chinese", or a placeholder
+    role: str = ""  # "" for a root, and where the definition names none
     children: tuple = ()
 
     @property
     def english(self):
-        """The name up to "|".
-
-        Examples
-        --------
-        >>> Node("human|人").english
-        'human'
-        """
+        """The name up to "|"."""
         return self.name.partition("|")[0]
 
 
 def parse_definition(text):
-    """Read a definition; the time is linear in its length.
-
-    Returns
-    -------
-    tuple of Node, the root of each of the parts between ";"
+    """Read a definition: a tuple with the root of each of the parts between ";".
 
     Raises
     ------
@@ -82,35 +64,25 @@ def parse_definition(text):
     while reader.peek() == ";":
         reader.take(";")
         roots.append(reader.node("", 1))
-    if reader.peek() and not text.startswith(REMARK, reader.at):
-        raise reader.expected(f"';', '{REMARK}' or the end")
+    if reader.peek() and not text.startswith("RMK=", reader.at):
+        raise reader.refusal("';', 'RMK=' or the end")
     return tuple(roots)
 
 
 def walk(roots):
     """Yield all nodes in the order of the text.
 
-    Examples
-    --------
     >>> [node.name for node in walk(parse_definition("{a:x={b:{c}}{d}};{e}"))]
     ['a', 'b', 'c', 'd', 'e']
     """
-    ahead = list(reversed(roots))
-    while ahead:
-        node = ahead.pop()
+    for node in roots:
         yield node
-        ahead.extend(reversed(node.children))
+        yield from walk(node.children)
 
 
 def sememes(roots):
-    """The sememes in the order of the text with their roles, without the placeholders.
+    """A list of (English name, role) in the order of the text, without the placeholders.
 
-    Returns
-    -------
-    list of (English name, role)
-
-    Examples
-    --------
     >>> sememes(parse_definition("{human|人:belong={army|军队},{fight|争斗:agent={~}}}"))
     [('human', ''), ('army', 'belong'), ('fight', '')]
     """
@@ -120,8 +92,6 @@ def sememes(roots):
 def draw(roots):
     """The trees in box-drawing characters, one node a line: [role] name.
 
-    Examples
-    --------
     >>> print(draw(parse_definition("{human|人:belong={army|军队},{fight|争斗:agent={~}}}")))
     human|人
     ├─ [belong] army|军队
@@ -134,8 +104,9 @@ def draw(roots):
 def _lines(node, first, rest):
     """The lines of one node: `first` stands before its own, `rest` before those below it."""
     yield first + (f"[{node.role}] " if node.role else "") + node.name
-    for below, child in zip(range(len(node.children) - 1, -1, -1), node.children):
-        branch, line = ("├─ ", "│  ") if below else ("└─ ", "   ")
+    for number, child in enumerate(node.children, start=1):
+        is_last = number == len(node.children)
+        branch, line = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
         yield from _lines(child, rest + branch, rest + line)
 
 
@@ -145,7 +116,7 @@ class _Reader:
     def __init__(self, text):
         self.text, self.at = text, 0
 
-    def expected(self, rule):
+    def refusal(self, rule):
         """The error that `rule` does not hold for the next character."""
         got = repr(self.peek()) if self.peek() else "the end"
         return InputError(f"definition: expected {rule}, got {got} at character {self.at + 1}")
@@ -160,34 +131,31 @@ class _Reader:
         """Step over one of `marks` and say which it was."""
         mark = self.peek()
         if mark not in marks:
-            raise self.expected(" or ".join(map(repr, marks)))
+            raise self.refusal(" or ".join(map(repr, marks)))
         self.at += 1
         return mark
 
-    def run(self, stops, rule):
-        """The characters before the next of `stops`, at least one."""
+    def run(self, pattern, rule):
+        """The characters that match, at least one."""
         self.peek()
-        start = self.at
-        while self.at < len(self.text):
-            if self.text[self.at] in stops or self.text[self.at] < " ":
-                break
-            self.at += 1
-        if start == self.at:
-            raise self.expected(rule)
-        return self.text[start : self.at].rstrip()
+        found = pattern.match(self.text, self.at)
+        if not found:
+            raise self.refusal(rule)
+        self.at = found.end()
+        return found[0].rstrip()
 
-    def name(self, stops):
-        name = self.run(stops + "|", "a name")
-        if not self.text.startswith("|", self.at):
+    def name(self, pattern=RUN):
+        name = self.run(pattern, "a name")
+        if self.peek() != "|":
             return name
-        self.at += 1
-        return f"{name}|{self.run(stops + '|', 'a name after |')}"
+        self.take("|")
+        return f"{name}|{self.run(pattern, 'a name after |')}"
 
     def node(self, role, depth):
         if depth > DEEPEST:
-            raise self.expected(f"at most {DEEPEST} braces inside each other")
+            raise self.refusal(f"at most {DEEPEST} braces inside each other")
         self.take("{")
-        name, children = self.name(MARKS), []
+        name, children = self.name(), []
         mark = self.take(":", "}")
         while mark != "}":
             children += self.feature(depth + 1)
@@ -197,7 +165,7 @@ class _Reader:
     def feature(self, depth):
         role, fillers = "", []
         if self.peek() not in ("{", '"'):
-            role = self.run(MARKS + "|", "a role or a filler")
+            role = self.run(RUN, "a role or a filler")
             self.take("=")
         while not fillers or self.peek() in ("{", '"'):
             fillers.append(self.quoted(role) if self.peek() == '"' else self.node(role, depth))
@@ -205,6 +173,6 @@ class _Reader:
 
     def quoted(self, role):
         self.take('"')
-        name = self.name('{}"')
+        name = self.name(QUOTED_RUN)
         self.take('"')
         return Node(name, role)

@@ -6,7 +6,6 @@ Inflections are undone by simplemma, a table of lemmas; derivations by a short l
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,68 +20,37 @@ IRREGULAR = dict(  # what simplemma takes for a word of its own, or undoes other
     shot="shoot", thieves="thief", thought="think", wives="wife", won="win", worse="bad",
     wound="wind",
 )  # fmt: skip
-ENDINGS = (  # ending -> what may stand in its place, the safer guess first; the first known wins
-    ("s", ("",)),  # names that no table has: Australians
-    ("ing", ("e", "")),
-    ("ed", ("e", "")),
-    ("er", ("e", "")),
-    ("or", ("e", "")),
-    ("ily", ("y",)),
-    ("ly", ("", "le", "e")),
-    ("ally", ("",)),  # after "ly": normally -> normal
-    ("ment", ("e", "")),
-    ("ation", ("e", "")),
-    ("ition", ("e",)),
-    ("ion", ("e", "")),
-    ("able", ("e", "")),
-    ("ness", ("",)),
-)
+ENDINGS = {  # ending -> what may stand in its place, the safer guess first; the first known wins
+    "s": ("",),  # names that no table has: Australians
+    "ing": ("e", ""), "ed": ("e", ""), "er": ("e", ""), "or": ("e", ""),
+    "ily": ("y",), "ly": ("", "le", "e"), "ally": ("",),  # after "ly": normally -> normal
+    "ment": ("e", ""), "ation": ("e", ""), "ition": ("e",), "ion": ("e", ""),
+    "able": ("e", ""), "ness": ("",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Sense:
-    """One meaning of a word.
+    """One meaning of a word."""
 
-    Attributes
-    ----------
-    sememes : tuple of str
-        English names in the order of the definition, the head sememe first.
-    roles : tuple of str
-        What each sememe does in the definition ("agent", ...; "" for the head); () if unknown.
-    pos : str
-        Part of speech as the source has it, or "".
-    definition : str
-        In HowNet's mark-up (`see_min.words.kdml`), or "".
-    number : str
-        What the source calls this sense, or "".
-    """
-
-    sememes: tuple[str, ...]
-    roles: tuple[str, ...] = ()
-    pos: str = ""
-    definition: str = ""
-    number: str = ""
+    sememes: tuple[str, ...]  # English names in the order of the definition, the head sememe first
+    roles: tuple[str, ...] = ()  # what each does there ("agent"; "" for the head); () if unknown
+    pos: str = ""  # part of speech as the source has it
+    definition: str = ""  # in HowNet's mark-up, see kdml.py
+    number: str = ""  # what the source calls this sense
 
 
 @dataclass(frozen=True)
 class Lexicon:
     """What words mean.
 
-    Attributes
-    ----------
-    entries : dict of str to tuple of Sense
-    skipped : tuple of str
-        What was left out when this was read and why, each text with its place.
-
-    Examples
-    --------
     >>> lexicon = Lexicon.of({"add": [("add", "calculate")], "ice_cream": [("food",)]})
     >>> lexicon.senses("Adding"), lexicon.senses("ice cream"), lexicon.senses("tensor")
     ((('add', 'calculate'),), (('food',),), ())
     """
 
     entries: dict[str, tuple[Sense, ...]]
-    skipped: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[str, ...] = field(default=(), repr=False)  # left out in reading: where and why
 
     @classmethod
     def of(cls, entries):
@@ -97,8 +65,8 @@ class Lexicon:
         """What was left out in reading this, as one line; "" if nothing was."""
         if not self.skipped:
             return ""
-        rest = f"{len(self.skipped)}, the first: {self.skipped[0]}"
-        return f"notes on what the lexicon lacks: {rest}"
+        number = len(self.skipped)
+        return f"notes on what the lexicon lacks: {number}, the first: {self.skipped[0]}"
 
     @cached_property
     def _lower(self):
@@ -110,8 +78,6 @@ class Lexicon:
 
         Itself; in another case; its parts joined otherwise; its lemma; what an ending leaves.
 
-        Examples
-        --------
         >>> Lexicon.of({"normal": [("ordinary",)]}).find("Normally")
         'normal'
         >>> Lexicon.of({"child": [("human", "young")]}).find("children's")
@@ -133,14 +99,8 @@ class Lexicon:
         """(share of types, share of tokens) of `words` that have a sense.
 
         A repeated word is one type, and its counts add up; without `counts` every word counts 1.
+        Raises InputError without words, and if the counts do not fit them or are all 0.
 
-        Raises
-        ------
-        InputError
-            If there are no words, or `counts` has another length, a negative value or the sum 0.
-
-        Examples
-        --------
         >>> Lexicon.of({"add": [("add",)]}).coverage(["add", "xyzzy"], [3, 1])
         (0.5, 0.75)
         """
@@ -151,18 +111,14 @@ class Lexicon:
             raise InputError(f"counts: expected {len(words)} as in words, got {len(counts)}")
         check_at_least("counts", min(counts), 0)
         total = check_at_least("counts: sum", sum(counts), 1)
-        tally = Counter()
-        for word, count in zip(words, counts):
-            tally[word] += count
-        known = [word for word in tally if self.senses(word)]
-        return len(known) / len(tally), float(sum(tally[word] for word in known) / total)
+        known = {word: bool(self.senses(word)) for word in set(words)}
+        tokens = sum(count for word, count in zip(words, counts) if known[word])
+        return sum(known.values()) / len(known), float(tokens / total)
 
 
 def forms(word):
     """Yield the lower-case forms under which `word` may stand, the best guess first.
 
-    Examples
-    --------
     >>> list(forms("Vertices"))
     ['vertices', 'vertex', 'vertice']
     """
@@ -184,7 +140,7 @@ def forms(word):
 
 
 def _without_ending(word):
-    for ending, replacements in ENDINGS:
+    for ending, replacements in ENDINGS.items():
         stem = word.removesuffix(ending)
         if stem == word or (ending == "s" and stem.endswith(("s", "u", "i"))):  # class, basis
             continue

@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 
 from see_min.errors import InputError, require
-from see_min.files import read_json, read_lines, write_atomic
+from see_min.files import read_lines, write_atomic
 
 LONGEST = 64  # letters: longer "words" stay uncut, for the search takes the square of their length
 
@@ -21,22 +21,11 @@ LONGEST = 64  # letters: longer "words" stay uncut, for the search takes the squ
 def segment(words, seed=0, cache=None):
     """Split words into morphemes; the pieces of a word, put together, are the word.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The vocabulary; upper and lower case are different letters.
-    seed : int
-        Of the order in which training visits the words.
-    cache : str or Path, optional
-        A JSON file that is used if it was written for the same words and seed, else (re)written.
+    Upper and lower case are different letters. `seed` is that of the order in which training visits
+    the words. `cache` names a JSON file that is used if it was written for the same words and seed,
+    else (re)written. The result is a list of tuples of str, one per word: as a rule the stem first,
+    then endings; () for a word that is not all letters.
 
-    Returns
-    -------
-    list of tuples of str, one per word
-        As a rule the stem first, then endings; () for a word that is not all letters.
-
-    Examples
-    --------
     >>> words = "play plays played playing work works worked working".split()
     >>> segment([*words, "x1"])[1:4] + segment([*words, "x1"])[-1:]
     [('play', 's'), ('play', 'ed'), ('play', 'ing'), ()]
@@ -48,28 +37,30 @@ def segment(words, seed=0, cache=None):
     pieces = {word: [word] for word in types if len(word) > LONGEST}
     types = sorted(types - set(pieces))  # sorted: neither word order nor hashing matters
     if types:
-        pieces |= _cached_pieces(types, seed, cache)
+        pieces |= _train_and_split(types, seed) if cache is None else _cached(types, seed, cache)
     return [tuple(pieces.get(word, ())) for word in words]
 
 
-def _cached_pieces(types, seed, cache):
-    morfessor = require("morfessor")
-    fingerprint = json.dumps([types, int(seed), morfessor.__version__])
-    fingerprint = hashlib.sha256(fingerprint.encode()).hexdigest()
-    pieces = None if cache is None else _read_cache(cache, fingerprint, types)
-    if pieces is None:
-        pieces = _train_and_split(morfessor, types, seed)
-        if cache is not None:
-            write_atomic(cache, json.dumps({"fingerprint": fingerprint, "pieces": pieces}))
+def _cached(types, seed, cache):
+    """What `_train_and_split` returns, from the file if it is for the same words and seed."""
+    version = require("morfessor").__version__
+    question = hashlib.sha256(json.dumps([types, seed, version]).encode()).hexdigest()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # no file, or not ours
+        stored = json.loads(Path(cache).read_text(encoding="utf-8"))
+        if stored["question"] == question:
+            return stored["pieces"]
+    pieces = _train_and_split(types, seed)
+    write_atomic(cache, json.dumps({"question": question, "pieces": pieces}))
     return pieces
 
 
-def _train_and_split(morfessor, types, seed):
+def _train_and_split(types, seed):
     """{word: its pieces}; morfessor's random numbers, progress dots and log stay in here."""
+    morfessor = require("morfessor")
     logger, state = logging.getLogger("morfessor"), random.getstate()
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    random.seed(int(seed))  # morfessor draws from the global generator
+    random.seed(seed)  # morfessor draws from the global generator
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             model = morfessor.BaselineModel()
@@ -81,77 +72,20 @@ def _train_and_split(morfessor, types, seed):
     return {w: ["".join(piece) for piece in model.viterbi_segment(tuple(w))[0]] for w in types}
 
 
-def _read_cache(cache, fingerprint, types):
-    """The cached pieces, or None if the file is absent, damaged, or for other words."""
-    try:
-        stored = json.loads(Path(cache).read_text(encoding="utf-8"))
-        pieces = stored["pieces"]
-        fits = stored["fingerprint"] == fingerprint
-        fits = fits and all(_is_split(pieces[word], word) for word in types)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # ValueError: not JSON
-        return None
-    return pieces if fits else None
+def read_segmentation(path):
+    """Read word -> morphemes from lines `word TAB a @@b @@c`; "@@" and other columns are ignored.
 
-
-def _is_split(pieces, word):
-    return isinstance(pieces, list) and all(pieces) and "".join(pieces) == word
-
-
-def read_segmentation(path, key=None):
-    """Read word -> morphemes, a dict of str to tuple of str.
-
-    Parameters
-    ----------
-    path : str or Path
-        Named .json (.gz): {word: "a b c" or ["a", "b", "c"]}, or such objects under several keys.
-        Else lines word<tab>a @@b @@c, whose third column is ignored, and "@@" is taken off.
-    key : str, optional
-        Of the object to read in a JSON file that holds several, such as "word2mor_src".
-
-    Raises
-    ------
-    InputError
-        If the file has no word, or an entry is malformed or stands twice; the line is named.
-
-    Source: the columns are those of the SIGMORPHON 2022 task, the keys those of MorphTE.
+    Raises InputError if the file has no word, or a line is malformed or its word stands twice.
+    Source: the columns are those of the SIGMORPHON 2022 task.
     """
-    is_json = str(path).removesuffix(".gz").endswith(".json")
-    result = _from_json(read_json(path), path, key) if is_json else _from_lines(path)
-    if not result:
-        raise InputError(f"{path}: expected at least 1 word, got none")
-    return result
-
-
-def _from_lines(path):
     result = {}
     for number, line in enumerate(read_lines(path), start=1):
         word, *columns = line.split("\t")
-        if len(columns) not in (1, 2):
-            got = 1 + len(columns)
-            raise InputError(f"{path}:{number}: expected 2 or 3 columns, got {got}")
-        if not word.strip() or word in result:
-            raise InputError(f"{path}:{number}: expected a word, each once, got {word!r}")
-        result[word] = _pieces(columns[0], f"{path}:{number}")
+        pieces = tuple(piece.removeprefix("@@") for piece in "".join(columns[:1]).split())
+        if not word.strip() or word in result or not pieces or "" in pieces:
+            rule = "expected a word, each once, a tab and morphemes"
+            raise InputError(f"{path}:{number}: {rule}, got {line!r:.80}")
+        result[word] = pieces
+    if not result:
+        raise InputError(f"{path}: expected at least 1 word, got none")
     return result
-
-
-def _from_json(data, path, key):
-    groups = [k for k, v in data.items() if isinstance(v, dict)] if isinstance(data, dict) else []
-    if (key is not None or groups) and key not in groups:
-        names = ", ".join(groups) or "none"
-        raise InputError(f"key: expected one of {names} in {path}, got {key!r}")
-    data = data[key] if groups else data
-    if not isinstance(data, dict):
-        got = type(data).__name__
-        raise InputError(f"{path}: expected an object of word -> morphemes, got {got}")
-    return {word: _pieces(value, f"{path}: {word!r}") for word, value in data.items()}
-
-
-def _pieces(value, place):
-    pieces = value
-    if isinstance(value, str):
-        pieces = [piece.removeprefix("@@") for piece in value.split()]
-    is_list = isinstance(pieces, list) and pieces
-    if not is_list or not all(isinstance(piece, str) and piece for piece in pieces):
-        raise InputError(f"{place}: expected morphemes, none of them empty, got {value!r:.80}")
-    return tuple(pieces)

@@ -12,8 +12,13 @@ from pathlib import Path
 from see_min.errors import InputError
 from see_min.files import read_json, read_lines
 
-MARKS = {"wordpiece": "##.+", "byte-bpe": "Ġ.*", "sentencepiece": "▁.*", "fairseq": ".+@@"}
-STYLES = ("word", *MARKS)
+STYLES = {  # how a marked token looks; (begins, kind) of a `Token` with the mark, and without
+    "wordpiece": ("##(.+)", (False, "piece"), (True, "word")),
+    "byte-bpe": ("Ġ(.*)", (True, "word"), (False, "piece")),
+    "sentencepiece": ("▁(.*)", (True, "word"), (False, "piece")),
+    "fairseq": ("(.+)@@", (None, "piece"), (None, "word")),
+    "word": ("(?!)", None, (True, "word")),  # nothing is marked
+}
 LEAST_SHARE = 0.01  # of marked tokens: a text has fewer by chance, a tokenizer's vocabulary more
 BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # SentencePiece's letters for bytes
 SPECIAL = re.compile(
@@ -29,27 +34,16 @@ _BYTE_OF = {chr(b): b for b in _SAME} | {chr(256 + n): b for n, b in enumerate(_
 class Token:
     """A token without its marks.
 
-    Attributes
-    ----------
-    text : str
-        The letters it spells, without spaces around them; of a special token the token itself.
-    kind : str
-        "word": can be a whole word, as nothing in the token speaks against it; "piece": a part of a
-        longer word; "space": a bare mark; "byte": not UTF-8 without its neighbours; "special": <s>,
-        [CLS], [unused1].
-    begins : bool or None
-        Whether a word begins before it; None where the style does not say.
-
-    Examples
-    --------
     >>> word, piece = normalise(["play", "##ing"])
     >>> word.word, word.morpheme, piece.word, piece.morpheme
     ('play', '', '', 'ing')
     """
 
-    text: str
+    text: str  # the letters it spells, without spaces around them; of a special token all of it
+    # "word": nothing speaks against a whole word; "piece": a part of a longer one; "space": a bare
+    # mark; "byte": not UTF-8 without its neighbours; "special": <s>, [CLS], [unused1]
     kind: str
-    begins: bool | None
+    begins: bool | None  # whether a word begins before it; None where the style does not say
 
     @property
     def word(self):
@@ -65,12 +59,10 @@ class Token:
 def detect_style(vocabulary):
     """The style whose mark most tokens carry; "word" if no mark stands on 1 in 100.
 
-    Examples
-    --------
     >>> detect_style(["the", "play", "##ing"]), detect_style(["the", "playing"])
     ('wordpiece', 'word')
     """
-    marked = {style: sum(_is_marked(token, style) for token in vocabulary) for style in MARKS}
+    marked = {style: sum(bool(_marked(token, style)) for token in vocabulary) for style in STYLES}
     best = max(marked, key=marked.get)
     return best if marked[best] >= max(LEAST_SHARE * len(vocabulary), 1) else "word"
 
@@ -78,8 +70,6 @@ def detect_style(vocabulary):
 def normalise(vocabulary, style=None):
     """A list with a `Token` for each token; `detect_style` decides on the style when left out.
 
-    Examples
-    --------
     >>> [(t.text, t.kind) for t in normalise(["<s>", "Ġcaf\\u00c3\\u00a9", "s", "\\u00c3"])]
     [('<s>', 'special'), ('café', 'word'), ('s', 'piece'), ('', 'byte')]
 
@@ -91,29 +81,22 @@ def normalise(vocabulary, style=None):
     return [_token(token, style) for token in vocabulary]
 
 
-def _is_marked(token, style):
-    return re.fullmatch(MARKS[style], token, re.DOTALL) is not None
+def _marked(token, style):
+    return re.fullmatch(STYLES[style][0], token, re.DOTALL)
 
 
 def _token(token, style):
     if SPECIAL.fullmatch(token) and not BYTE.fullmatch(token):
         return Token(token, "special", True)
-    marked = style in MARKS and _is_marked(token, style)
-    text, begins, is_piece = token, True, False
-    if style == "wordpiece":
-        text, begins, is_piece = token[2:] if marked else token, not marked, marked
-    elif style == "fairseq":
-        text, begins, is_piece = token[:-2] if marked else token, None, marked
-    elif style == "byte-bpe":
-        text, begins, is_piece = _from_bytes(token), marked, not marked
+    marked, (_, with_mark, without) = _marked(token, style), STYLES[style]
+    text, (begins, kind) = (marked[1], with_mark) if marked else (token, without)
+    if style == "byte-bpe":
+        text = _from_bytes(text)
     elif style == "sentencepiece":
-        text = None if BYTE.fullmatch(token) else token.replace("▁", " ")
-        begins, is_piece = marked, not marked
+        text = None if BYTE.fullmatch(token) else text.replace("▁", " ")
     if text is None:
         return Token("", "byte", begins)
-    if not text.strip():
-        return Token("", "space", begins)
-    return Token(text.strip(), "piece" if is_piece else "word", begins)
+    return Token(text.strip(), kind if text.strip() else "space", begins)
 
 
 def _from_bytes(token):
@@ -129,10 +112,7 @@ def _from_bytes(token):
 def read_vocabulary(path):
     """The tokens by id, of a vocab.txt (one per line), vocab.json, tokenizer.json, or a folder.
 
-    Raises
-    ------
-    InputError
-        If the file is not of these forms, or a token or an id is missing or stands twice.
+    Raises InputError for other forms, and if a token or an id is missing or stands twice.
     """
     path = Path(path)
     if path.is_dir():
@@ -163,13 +143,8 @@ def _pairs(data, path):
 def ordered_by_id(pairs, place):
     """The tokens of [(token, id)] by id; `place` is what errors are about.
 
-    Raises
-    ------
-    InputError
-        If there are none, the ids are not 0 .. V - 1 once each, or a token stands twice.
+    Raises InputError unless the ids are 0 .. V - 1, each once, and no token stands twice.
 
-    Examples
-    --------
     >>> ordered_by_id([("b", 1), ("a", 0)], "words")
     ['a', 'b']
     """
@@ -186,7 +161,6 @@ def ordered_by_id(pairs, place):
             rule = f"expected the ids 0 to {len(pairs) - 1}, each once"
             raise InputError(f"{place}: {rule}, got {number} instead of {expected}")
         if seen.setdefault(token, number) != number:
-            line = f":{number + 1}" if str(place).endswith(".txt") else ""
             got = f"{token!r} as ids {seen[token]} and {number}"
-            raise InputError(f"{place}{line}: expected every token once, got {got}")
+            raise InputError(f"{place}: expected every token once, got {got}")
     return list(seen)

@@ -1,7 +1,6 @@
 """The rows of a matrix as words: what each token spells, its count, and what is known of it."""
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,22 +16,12 @@ from see_min.words.tokens import normalise, ordered_by_id
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What is known of the rows of a matrix.
+    """What is known of the rows of a matrix."""
 
-    Attributes
-    ----------
-    names : list of V str
-        The tokens as the tokenizer writes them.
-    tokens : list of V see_min.words.tokens.Token
-    counts : float array (V,)
-        How often each is expected to occur.
-    annotations : list of V see_min.units.Annotation
-    """
-
-    names: list
-    tokens: list
-    counts: np.ndarray
-    annotations: list
+    names: list  # V str: the tokens as the tokenizer writes them
+    tokens: list  # V see_min.words.tokens.Token
+    counts: np.ndarray  # (V,), how often each is expected to occur
+    annotations: list  # V see_min.units.Annotation
 
     def __len__(self):
         return len(self.names)
@@ -44,16 +33,8 @@ class Vocabulary:
         return {self.tokens[row].word: int(row) for row in rows}
 
 
-def build_vocabulary(
-    words,
-    lexicon="sample",
-    counts=None,
-    ordered=True,
-    seed=0,
-    cache=None,
-    segmentation=None,
-    smooth=False,
-):
+def build_vocabulary(words, lexicon="sample", counts=None, ordered=True, seed=0, cache=None,
+                     segmentation=None, smooth=False):
     """Read, count and annotate words, or the tokens of a vocabulary.
 
     Parameters
@@ -101,10 +82,7 @@ def build_vocabulary(
 def word_list(words):
     """A list of str from a list, an array, or a dict token -> id that names 0 .. V - 1 once each.
 
-    Examples
-    --------
-    >>> word_list({"b": 1, "a": 0})
-    ['a', 'b']
+    Raises InputError if there are no words, or one is no text.
     """
     if isinstance(words, dict):
         return ordered_by_id(list(words.items()), "words")
@@ -138,14 +116,8 @@ def expected_counts(tokens, counts):
     special tokens first whatever their frequency, so rows are counted from the first longer token
     on, and those before it keep their count. c makes the sum of all z that of these counts.
 
-    Parameters
-    ----------
-    tokens : list of Token
-    counts : array (V,)
-        All zeros if no text is at hand; then the result is proportional to z.
+    Counts (V,) of all zeros mean that no text is at hand; then the result is proportional to z.
 
-    Examples
-    --------
     >>> expected_counts(normalise(["the", "cat", "sat"]), np.array([9, 0, 2])).round(1)
     array([8.6, 0.8, 2. ])
 
@@ -170,8 +142,6 @@ def annotate_tokens(tokens, lexicon, seed=0, cache=None, segmentation=None):
 
     A piece of a word is a morpheme that continues it; special tokens and signs have nothing.
 
-    Examples
-    --------
     >>> tokens = normalise(["add", "##ing", "[CLS]"])
     >>> [note.morphemes for note in annotate_tokens(tokens, Lexicon.of({}))]
     [('add',), ('', 'ing'), ()]
@@ -194,22 +164,18 @@ def _annotation(token, parts, lexicon):
 def read_counts(path, names):
     """Counts (V,) from a file of lines `token TAB count`; tokens that it lacks have 0.
 
-    Raises
-    ------
-    InputError
-        If a line is malformed, or no token of the vocabulary is in the file.
+    Raises InputError if a line is malformed, or no token of the vocabulary is in the file.
     """
     row = {name: i for i, name in enumerate(names)}
-    counts, found = np.zeros(len(names)), False
+    counts = np.zeros(len(names))
     for number, line in enumerate(read_lines(path), start=1):
         token, tab, value = line.rpartition("\t")
         if not tab or not re.fullmatch("[0-9]{1,15}", value):
             rule = "expected a token, a tab and a whole number below 10^15"
-            raise InputError(f"{path}:{number}: {rule}, got {line[:80]!r}")
+            raise InputError(f"{path}:{number}: {rule}, got {line!r:.80}")
         if token in row:
             counts[row[token]] += int(value)
-            found = True
-    if not found:
+    if not counts.any():
         raise InputError(f"{path}: expected tokens of the vocabulary, got none")
     return counts
 
@@ -217,19 +183,15 @@ def read_counts(path, names):
 def count_words(path, names):
     """Counts (V,) of a text for a vocabulary of whole words; unknown ones in lower case.
 
-    Raises
-    ------
-    InputError
-        If the text cannot be read or has no word of the vocabulary.
+    Raises InputError if the text cannot be read or has no word of the vocabulary.
     """
     row = {name: i for i, name in enumerate(names)}
     counts = np.zeros(len(names))
-    tally = Counter(word for line in read_lines(path) for word in line.split())
-    for word, times in tally.items():
+    for word in (word for line in read_lines(path) for word in line.split()):
         place = row.get(word, row.get(word.lower()))
         if place is not None:
-            counts[place] += times
+            counts[place] += 1
     if not counts.any():
-        hint = "give --counts for a vocabulary of parts of words"
+        hint = "give lines of token, tab, count (.tsv) for a vocabulary of parts of words"
         raise InputError(f"{path}: expected words of the vocabulary, got none: {hint}")
     return counts

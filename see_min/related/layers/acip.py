@@ -14,15 +14,14 @@ counts 1 (not 0.02) in the product.
 
 import numpy as np
 
-from see_min.errors import InputError
-from see_min.related.layers.layer import factors
+from see_min.related.layers.layer import check_reach, factors
 from see_min.related.registry import need_torch
 
 START = 0.02  # of the masks
 PENALTY, GROWTH, EVERY = 1e-3, 1.01, 4  # lambda, and by what it grows every so many steps
 
 
-def rebuild(torch, U, S, Vt, masks):
+def rebuild(U, S, Vt, masks):
     """U diag(1[m > 0] S) V^T as a tensor (out, in); the gradient of 1[m > 0] is taken to be 1."""
     return (U * (((masks > 0) + masks - masks.detach()) * S)) @ Vt
 
@@ -30,13 +29,8 @@ def rebuild(torch, U, S, Vt, masks):
 def learn(weights, loss, steps=60, lr=1e-3):
     """Scores of all singular values, in falling order: a list of arrays (min(out, in),).
 
-    Parameters
-    ----------
-    weights : list of arrays (out, in)
-    loss : callable(list of tensors (out, in)) -> scalar tensor
-        Called once per step; it may take another batch each time.
-    steps, lr : int, float
-        Of Adam.
+    `loss` takes a list of tensors (out, in), one per weight, and is called once per step; it may
+    take another batch each time.
     """
     torch = need_torch()
     tensors = [torch.as_tensor(np.asarray(W), dtype=torch.float32) for W in weights]
@@ -45,7 +39,7 @@ def learn(weights, loss, steps=60, lr=1e-3):
     scores, adam = [mask.detach().clone() for mask in masks], torch.optim.Adam(masks, lr)
     for step in range(steps):
         adam.zero_grad()
-        value = loss([rebuild(torch, *triple, mask) for triple, mask in zip(triples, masks)])
+        value = loss([rebuild(*triple, mask) for triple, mask in zip(triples, masks)])
         penalty = PENALTY * GROWTH ** (step // EVERY) * sum(abs(mask).sum() for mask in masks)
         (value + penalty).backward()
         adam.step()
@@ -57,8 +51,6 @@ def learn(weights, loss, steps=60, lr=1e-3):
 def update(xp, scores, masks):
     """Scores after a step: m if m > 0, 0 if it has just fallen, else 1 less; xp is numpy or torch.
 
-    Examples
-    --------
     >>> update(np, np.array([0.3, 0.2, 0., -4.]), np.array([0.4, -0.1, -0.1, -0.2]))
     array([ 0.4,  0. , -1. , -5. ])
     """
@@ -68,27 +60,19 @@ def update(xp, scores, masks):
 def ranks_at(shapes, scores, ratio):
     """Singular values of each layer above the lowest threshold within all weights / ratio; ours.
 
-    Raises
-    ------
-    InputError
-        If the ratio is below 1, or no singular value fits.
-
-    Examples
-    --------
     >>> ranks_at([(4, 4), (4, 4)], [np.array([9., 8., 7., 1.]), np.array([6., 5., 4., 3.])], 1.3)
     [3, 1]
     """
     total, ranks, used = sum(m * n for m, n in shapes), [0] * len(shapes), 0
     owner = np.repeat(np.arange(len(shapes)), [len(one) for one in scores])
-    for layer in owner[np.argsort(-np.concatenate(scores), kind="stable")]:
+    best_first = owner[np.argsort(-np.concatenate(scores), kind="stable")]  # a layer for each
+    check_reach(ratio, total / sum(shapes[best_first[0]]), "these layers")
+    for layer in best_first:
         (m, n), k = shapes[layer], ranks[layer]
         used += min(m * n, (k + 1) * (m + n)) - min(m * n, k * (m + n))
-        if not used <= total / ratio:
+        if used > total / ratio:
             break
         ranks[layer] += 1
-    if not (ratio >= 1 and any(ranks)):
-        largest = total / min(sum(shape) for shape in shapes)
-        raise InputError(f"ratio: expected 1 to {largest:.0f} for these layers, got {ratio:g}")
     return ranks
 
 

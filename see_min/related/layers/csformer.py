@@ -16,17 +16,15 @@ which is the nearest sum of n Kronecker products.
 import numpy as np
 
 from see_min.errors import InputError
-from see_min.related.layers.layer import CompressedLayer, check_layer
+from see_min.related.layers.layer import check_layer, factors
 from see_min.related.primitives import rearrange, truncated_svd, whitened_svd
 
 SIDE = 16  # of a block
 
 
 def measurements(share):
-    """n of a block for a share of its 256 numbers, rounded up.
+    """n of a block for a share of its 256 numbers, above 0 and at most 1, rounded up.
 
-    Examples
-    --------
     >>> [measurements(percent / 100) for percent in (1, 4, 10, 25, 50)]    # those of the paper
     [3, 11, 26, 64, 128]
     """
@@ -36,7 +34,7 @@ def measurements(share):
 
 
 def blocks(image):
-    """(H, W) -> (B, 256), H and W multiples of 16."""
+    """(H, W) -> (B, 256), H and W multiples of 16, else an InputError."""
     if np.ndim(image) != 2 or image.shape[0] % SIDE or image.shape[1] % SIDE:
         raise InputError(f"image: expected two axes of multiples of {SIDE}, got {np.shape(image)}")
     return rearrange(image, (len(image) // SIDE, SIDE), (image.shape[1] // SIDE, SIDE))
@@ -63,5 +61,6 @@ def compress(W, calibration, ratio):
     rows = blocks(np.asarray(W))  # (B, 256)
     W, _ = check_layer(W, calibration, ratio, np.size(W) / sum(rows.shape))
     n = min(*rows.shape, int(W.size / ratio / sum(rows.shape)))
-    y, Phi = truncated_svd(rows, n)  # (B, n), (n, 256)
-    return CompressedLayer([y, Phi], lambda p, _: unblock(p[0] @ p[1], W.shape))
+    kept = factors(*truncated_svd(rows, n))  # y (B, n), Phi (n, 256)
+    kept.reconstruct = lambda p, _: unblock(p[0] @ p[1], W.shape)
+    return kept

@@ -17,68 +17,60 @@ import numpy as np
 from see_min.related.layers.csformer import SIDE, blocks, learned, measurements
 from see_min.related.registry import need_torch
 
+torch = need_torch()
+nn, F = torch.nn, torch.nn.functional
+
 PATCH, WIDTH, HEADS = 4, 16, 2
+INNER = WIDTH * PATCH  # of the transformer
 
 
-def network(Phi):
-    """The net for Phi (n, 256): images (b, 1, H, W) -> rebuilt ones, H and W multiples of 16.
+class Windows(nn.Module):
+    """The transformer: images (b, 1, H, W) -> (b, width, H, W), each window for itself."""
 
-    `linear_only=True` stops at the linear image.
-    """
-    torch = need_torch()
-    nn, F = torch.nn, torch.nn.functional
+    def __init__(self):
+        super().__init__()
+        self.into, self.out = nn.Linear(PATCH**2, INNER), nn.Linear(INNER, WIDTH * PATCH**2)
+        self.positions = nn.Parameter(torch.zeros((SIDE // PATCH) ** 2, INNER))
+        form = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
+        self.mix = nn.TransformerEncoderLayer(INNER, HEADS, 2 * INNER, **form)
 
-    class CSformer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.Phi = nn.Parameter(torch.tensor(Phi, dtype=torch.float32))  # (n, 256)
-            self.R = nn.Parameter(torch.tensor(Phi.T.copy(), dtype=torch.float32))  # (256, n)
-            inner = WIDTH * PATCH
-            first = nn.Conv2d(1, WIDTH, 3, padding=1)
-            self.cnn = nn.Sequential(
-                first, nn.GELU(), nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.GELU()
-            )
-            self.into, self.out = nn.Linear(PATCH**2, inner), nn.Linear(inner, WIDTH * PATCH**2)
-            self.positions = nn.Parameter(torch.zeros((SIDE // PATCH) ** 2, inner))
-            order = {"batch_first": True, "norm_first": True}
-            self.mix = nn.TransformerEncoderLayer(
-                inner, HEADS, 2 * inner, dropout=0.0, activation="gelu", **order
-            )
-            self.fuse = nn.Conv2d(2 * WIDTH, 1, 3, padding=1)
-            nn.init.zeros_(self.fuse.weight)
-            nn.init.zeros_(self.fuse.bias)
+    def forward(self, image):
+        windows = F.unfold(image, SIDE, stride=SIDE).transpose(1, 2)  # (b, H W / 256, 256)
+        windows = windows.reshape(-1, 1, SIDE, SIDE)  # (b H W / 256, 1, 16, 16)
+        patches = F.unfold(windows, PATCH, stride=PATCH).transpose(1, 2)  # (.., 16, 16)
+        patches = self.out(self.mix(self.into(patches) + self.positions))  # (.., 16, 16 width)
+        windows = F.fold(patches.transpose(1, 2), SIDE, PATCH, stride=PATCH)  # (.., width, 16, 16)
+        windows = windows.reshape(len(image), -1, WIDTH * SIDE**2)  # (b, H W / 256, 256 width)
+        return F.fold(windows.transpose(1, 2), image.shape[2:], SIDE, stride=SIDE)
 
-        def windows(self, image):
-            """(b, 1, H, W) -> (b H W / 256, 16, 16), a patch per row."""
-            cells = F.unfold(image, SIDE, stride=SIDE).transpose(1, 2)  # (b, H W / 256, 256)
-            cells = cells.reshape(-1, 1, SIDE, SIDE)  # (b H W / 256, 1, 16, 16)
-            return F.unfold(cells, PATCH, stride=PATCH).transpose(1, 2)
 
-        def images(self, rows, shape):
-            """(b H W / 256, 16, 16 width) -> (b, width, H, W), the way back."""
-            cells = F.fold(rows.transpose(1, 2), SIDE, PATCH, stride=PATCH)  # (.., width, 16, 16)
-            rows = cells.reshape(shape[0], -1, cells.shape[1] * SIDE**2).transpose(1, 2)
-            return F.fold(rows, shape[2:], SIDE, stride=SIDE)
+class CSformer(nn.Module):
+    """The net for Phi (n, 256): images (b, 1, H, W) -> rebuilt ones, H and W multiples of 16."""
 
-        def forward(self, image, linear_only=False):
-            y = self.Phi @ F.unfold(image, SIDE, stride=SIDE)  # (b, n, H W / 256)
-            first = F.fold(self.R @ y, image.shape[2:], SIDE, stride=SIDE)  # (b, 1, H, W)
-            if linear_only:
-                return first
-            mixed = self.out(self.mix(self.into(self.windows(first)) + self.positions))
-            both = [self.cnn(first), self.images(mixed, image.shape)]  # (b, width, H, W) each
-            return first + self.fuse(torch.cat(both, dim=1))
+    def __init__(self, Phi):
+        super().__init__()
+        self.Phi = nn.Parameter(torch.tensor(Phi, dtype=torch.float32))  # (n, 256)
+        self.R = nn.Parameter(torch.tensor(Phi.T.copy(), dtype=torch.float32))  # (256, n)
+        first, second = (nn.Conv2d(into, WIDTH, 3, padding=1) for into in (1, WIDTH))
+        self.cnn = nn.Sequential(first, nn.GELU(), second, nn.GELU())
+        self.transformer = Windows()
+        self.fuse = nn.Conv2d(2 * WIDTH, 1, 3, padding=1)
+        nn.init.zeros_(self.fuse.weight)
+        nn.init.zeros_(self.fuse.bias)
 
-    return CSformer()
+    def forward(self, image):
+        y = self.Phi @ F.unfold(image, SIDE, stride=SIDE)  # (b, n, H W / 256)
+        linear = F.fold(self.R @ y, image.shape[2:], SIDE, stride=SIDE)  # (b, 1, H, W)
+        both = [self.cnn(linear), self.transformer(linear)]  # (b, width, H, W) each
+        return linear + self.fuse(torch.cat(both, dim=1))
 
 
 def train(image, share, steps=100, seed=0, size=64, batch_size=8, lr=2e-3):
     """A net trained on random crops of an image (H, W); the caller's random numbers stay."""
-    torch, rows = need_torch(), blocks(image)
-    rng = np.random.default_rng(seed)
+    rows, rng = blocks(image), np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = network(learned(rows.T @ rows, measurements(share)))
+        net = CSformer(learned(rows.T @ rows, measurements(share)))
     whole = torch.tensor(image, dtype=torch.float32)[None]  # (1, H, W)
     adam = torch.optim.Adam(net.parameters(), lr)
     for step in range(steps):

@@ -26,14 +26,9 @@ NAMES = ("attention.qkv", "attention.project", "mlp.0", "mlp.2")
 
 
 class RebuiltLinear(nn.Module):
-    """A linear layer whose weight is reconstruct(parameters, buffers).
+    """A linear layer whose weight is reconstruct(parameters, buffers) of a CompressedLayer.
 
-    Parameters
-    ----------
-    compressed : CompressedLayer
-    bias : tensor (out,)
-    shared : dict of int to Parameter
-        By the identity of arrays: layers that share one array share its parameter.
+    `shared` holds parameters by the identity of arrays: layers of one array share its parameter.
     """
 
     def __init__(self, compressed, bias, shared):
@@ -62,18 +57,10 @@ class RebuiltLinear(nn.Module):
 
 
 class Blocks:
-    """The linear layers of a model's blocks, and what was kept of each.
+    """The linear layers of a model's blocks, and what was kept of each; the model is changed.
 
-    Parameters
-    ----------
-    model : TinyGPT or TinyBERT
-        Changed in place.
-    batch : see_min.toy.data.Batch
-        Of calibration.
-    mask_batches : list of Batch, optional
-        What ACIP learns its masks from, one batch per step.
-    cache : dict, optional
-        Scores that serve every ratio, of the same model and batches.
+    Inputs are those of a calibration batch. ACIP learns its masks from one of `mask_batches` per
+    step; `cache` keeps scores that serve every ratio of the same model and batches.
     """
 
     def __init__(self, model, batch, mask_batches=(), cache=None):
@@ -89,28 +76,18 @@ class Blocks:
 
     def weight(self, name):
         """W (out, in) as it is now."""
-        return self.model.get_submodule(name).weight.detach().cpu().double().numpy()
-
-    def bias(self, name):
-        """b (out,) as it is now."""
-        return self.model.get_submodule(name).bias.detach().cpu().double().numpy()
+        return _numbers(self.model.get_submodule(name).weight)
 
     @torch.no_grad()
-    def inputs(self, *names):
-        """What the model hands to each of these layers on the calibration batch: arrays (N, in)."""
-        found, hooks = {}, []
-        for name in names:
-
-            def keep(module, given, name=name):
-                found[name] = given[0].flatten(0, -2).cpu().double().numpy()  # (N, in)
-
-            hooks.append(self.model.get_submodule(name).register_forward_pre_hook(keep))
+    def inputs(self, name):
+        """What the model hands to this layer on the calibration batch, (N, in)."""
+        layer, found = self.model.get_submodule(name), []
+        hook = layer.register_forward_pre_hook(lambda _, given: found.append(given[0]))
         try:
             self.model.hidden_states(*self.batch.inputs)
         finally:
-            for hook in hooks:
-                hook.remove()
-        return [found[name] for name in names]
+            hook.remove()
+        return _numbers(found[0].flatten(0, -2))  # (N, in)
 
     def replace(self, name, compressed):
         """Put a compressed layer in the place of a layer."""
@@ -128,18 +105,13 @@ class Blocks:
         return sum(layer.index_bits for layer in self.compressed.values())
 
 
-def one_by_one(blocks, ratio, method):
-    """Every layer for itself, in order."""
-    for name in blocks.names:
-        X = blocks.inputs(name)[0]  # (N, in)
-        blocks.replace(name, METHODS[method].run(blocks.weight(name), X, ratio))
+def _numbers(tensor):
+    return tensor.detach().cpu().double().numpy()
 
 
-def plain_svd(blocks, ratio, method):
+def plain_svd(W, calibration, ratio):
     """LLM-ROM without calibration: the control of what inputs are worth."""
-    for name in blocks.names:
-        W = blocks.weight(name)
-        blocks.replace(name, rom.compress(W, np.eye(W.shape[1]), ratio))
+    return rom.compress(W, np.eye(W.shape[1]), ratio)
 
 
 def influences(blocks):
@@ -150,34 +122,34 @@ def influences(blocks):
     return np.array([float(1 - F.cosine_similarity(a, b, dim=-1).mean()) for a, b in pairs])
 
 
-def by_modules(blocks, ratio, method):
+def by_modules(blocks, ratio):
     """MoDeGPT: attention, then MLP of each block; each block's share by its influence."""
     heads = blocks.model.config.n_head
     for i, share in enumerate(modegpt.sparsities(influences(blocks), 1 - 1 / ratio)):
         qkv, project, up, down = (f"blocks.{i}.{name}" for name in NAMES)
         widths = [len(blocks.weight(project)) // heads, len(blocks.weight(up))]
         narrow, thin = (max(1, int(width * (1 - share) + 1e-9)) for width in widths)
-        X, weights = blocks.inputs(qkv)[0], (blocks.weight(qkv), blocks.bias(qkv))  # (N, D)
-        pair = modegpt.attention(*weights, blocks.weight(project), X, heads, narrow)
+        X, bias = blocks.inputs(qkv), _numbers(blocks.model.get_submodule(qkv).bias)  # (N, D)
+        pair = modegpt.attention(blocks.weight(qkv), bias, blocks.weight(project), X, heads, narrow)
         blocks.replace(qkv, pair[0])
         blocks.replace(project, pair[1])
-        H = blocks.inputs(down)[0]  # (N, 4 D)
-        pair = modegpt.mlp(blocks.weight(up), blocks.weight(down), H, thin)
+        pair = modegpt.mlp(blocks.weight(up), blocks.weight(down), blocks.inputs(down), thin)
         blocks.replace(up, pair[0])
         blocks.replace(down, pair[1])
 
 
-def by_channels(blocks, ratio, method):
+def by_channels(blocks, ratio):
     """Numerical pruning: whole heads and MLP channels by one sort, then least squares, in order."""
-    config, scores = blocks.model.config, {}
+    config, scores = blocks.model.config, []
     readers = [name for name in blocks.names if name.endswith(("project", "mlp.2"))]
-    for name, X in zip(readers, blocks.inputs(*readers)):
+    for name in readers:
+        X = blocks.inputs(name)  # (N, in)
         A = numerical_pruning.quadratic(blocks.weight(name), X.T @ X)  # (in, in)
         z = numerical_pruning.newton(A, int(len(A) / ratio))  # (in,)
         if name.endswith("project"):
             z = z.reshape(config.n_head, -1).mean(axis=1)  # (heads,)
-        scores[name] = z
-    stays = affordable(list(scores.values()), config.n_embd, config.n_head, ratio)
+        scores.append(z)
+    stays = affordable(scores, config.n_embd, config.n_head, ratio)
     for name, stay in zip(readers, stays):
         _cut_channels(blocks, name, stay)
 
@@ -195,7 +167,7 @@ def affordable(scores, width, heads, ratio):
 
 def _cut_channels(blocks, name, stays):
     """Keep some heads or channels that a layer reads, and what made them in the layer before."""
-    W, X = blocks.weight(name), blocks.inputs(name)[0]  # (out, in), (N, in)
+    W, X = blocks.weight(name), blocks.inputs(name)  # (out, in), (N, in)
     before = name.replace("project", "qkv").replace("mlp.2", "mlp.0")
     stays = np.repeat(stays, W.shape[1] // len(stays))  # (in,): a head's channels stay together
     new = np.zeros(W.shape)
@@ -206,7 +178,7 @@ def _cut_channels(blocks, name, stays):
     blocks.replace(name, masked(new, stays, 0))
 
 
-def by_shared_trains(blocks, ratio, method):
+def by_shared_trains(blocks, ratio):
     """MPO: the same layer of all blocks together."""
     for layer in NAMES:
         names = [name for name in blocks.names if name.endswith(layer)]
@@ -215,7 +187,7 @@ def by_shared_trains(blocks, ratio, method):
             blocks.replace(name, compressed)
 
 
-def by_masks(blocks, ratio, method):
+def by_masks(blocks, ratio):
     """ACIP: masks of all singular values by the task's loss, then one threshold."""
     batches, steps = iter(blocks.mask_batches), len(blocks.mask_batches)
     weights = [blocks.weight(name) for name in blocks.names]
@@ -233,26 +205,23 @@ def by_masks(blocks, ratio, method):
         blocks.replace(name, layer)
 
 
-METHODS = {method.name: method for method in LAYERS if method.kind in ("layer", "module")}
-WAYS = {
-    "svd": plain_svd,
-    **dict.fromkeys((name for name, one in METHODS.items() if one.kind == "layer"), one_by_one),
+ONE_BY_ONE = {"svd": plain_svd} | {one.name: one.run for one in LAYERS if one.kind == "layer"}
+TOGETHER = {
     "numerical": by_channels,
     "modegpt": by_modules,
     "mpo": by_shared_trains,
     "acip": by_masks,
 }
-FORMS = tuple(WAYS)
+FORMS = tuple(ONE_BY_ONE | TOGETHER)
 
 
 def compress_blocks(blocks, method, ratio):
-    """Compress all layers by a method, of FORMS.
-
-    Raises
-    ------
-    InputError
-        If there is no such method, or the ratio is out of its reach for one of the layers.
-    """
-    if method not in WAYS:
+    """Compress all layers by a method of FORMS; InputError for another, or a ratio out of reach."""
+    if method not in FORMS:
         raise InputError(f"method: expected one of {', '.join(FORMS)}, got {method!r}")
-    WAYS[method](blocks, ratio, method)
+    if method in TOGETHER:
+        TOGETHER[method](blocks, ratio)
+        return
+    for name in blocks.names:
+        W, X = blocks.weight(name), blocks.inputs(name)  # (out, in), (N, in)
+        blocks.replace(name, ONE_BY_ONE[method](W, X, ratio))

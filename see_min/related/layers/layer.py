@@ -4,34 +4,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from see_min.errors import InputError, check_axes, check_finite
+from see_min.errors import InputError
+from see_min.related.primitives import check_matrix
 
 
 @dataclass
 class CompressedLayer:
-    """W as reconstruct(parameters, buffers), one formula for numpy arrays and for tensors.
+    """W (out, in) as reconstruct(parameters, buffers), one formula for numpy arrays and tensors."""
 
-    Attributes
-    ----------
-    parameters : list of arrays
-        What finetuning may move.
-    reconstruct : callable(parameters, buffers) -> (out, in)
-    buffers : list of arrays
-        Codes and masks, which nothing moves.
-    index_bits : int
-        Of the buffers.
-    count : int, optional
-        Parameters kept, if other than all entries: a mask knows where zeros are.
-    shift : array (out,), optional
-        What is added to the layer's bias.
-    """
-
-    parameters: list
-    reconstruct: object
-    buffers: list = field(default_factory=list)
-    index_bits: int = 0
-    count: int | None = None
-    shift: np.ndarray | None = None
+    parameters: list  # arrays that finetuning may move
+    reconstruct: object  # callable(parameters, buffers) -> (out, in)
+    buffers: list = field(default_factory=list)  # codes and masks, which nothing moves
+    index_bits: int = 0  # of the buffers
+    count: int | None = None  # parameters kept, if not all entries: a mask knows where zeros are
+    shift: np.ndarray | None = None  # (out,), added to the layer's bias
 
     @property
     def n_parameters(self):
@@ -46,8 +32,6 @@ class CompressedLayer:
 def factors(B, A, shift=None):
     """W = B A, B (out, r), A (r, in); a shift counts as out more, as if the layer had had no bias.
 
-    Examples
-    --------
     >>> factors(np.ones((3, 1)), np.ones((1, 2))).n_parameters
     5
     """
@@ -58,8 +42,6 @@ def factors(B, A, shift=None):
 def masked(W, mask, index_bits, shift=None):
     """W where the mask, (out, in) or broadcast to it, is 1, else 0: only the former are kept.
 
-    Examples
-    --------
     >>> kept = masked(np.array([[1., 2.]]), np.array([[0, 1]]), index_bits=2)
     >>> kept.dense(), kept.n_parameters
     (array([[0., 2.]]), 1)
@@ -70,17 +52,11 @@ def masked(W, mask, index_bits, shift=None):
 
 
 def check_layer(W, calibration, ratio, largest=None):
-    """(W, X) as arrays of floats, if they fit together and the form can reach the ratio.
-
-    Raises
-    ------
-    InputError
-        If W is not (out, in), calibration not (N, in), a number not finite, or the ratio too large.
-    """
-    W = check_finite("W", check_axes("W", W, None, None)).astype(float)
-    X = check_axes("calibration", calibration, None, W.shape[1])
+    """(W (out, in), X (N, in)) as finite floats, else an InputError; ratios end at `largest`."""
+    W = check_matrix("W", W)
+    X = check_matrix("calibration", calibration, None, W.shape[1])
     check_reach(ratio, W.size if largest is None else largest, "this layer")
-    return W, check_finite("calibration", X).astype(float)
+    return W, X
 
 
 def check_reach(ratio, largest, what):

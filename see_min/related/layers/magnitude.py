@@ -18,13 +18,10 @@ from see_min.related.layers.layer import check_layer, masked
 def mask_of(sizes, keep):
     """1. at the `keep` largest numbers of an array, else 0.; a larger `keep` only adds places.
 
-    Examples
-    --------
     >>> mask_of(np.array([[1, 4], [3, 2]]), 2)
     array([[0., 1.],
            [1., 0.]])
     """
-    sizes = np.asarray(sizes)
     mask = np.zeros(sizes.size)
     mask[np.argsort(-sizes.ravel(), kind="stable")[:keep]] = 1
     return mask.reshape(sizes.shape)
@@ -33,8 +30,6 @@ def mask_of(sizes, keep):
 def compress(W, calibration, ratio):
     """The layer with out in / ratio of its weights, rounded down.
 
-    Examples
-    --------
     >>> kept = compress(np.array([[1., -4.], [3., 2.]]), np.ones((1, 2)), ratio=2)
     >>> kept.dense(), kept.n_parameters, kept.index_bits
     (array([[ 0., -4.],

@@ -22,24 +22,15 @@ BLOCK = 8  # b
 STEPS = 15
 
 
-def cut(W, size):
-    """The weights in blocks of `size` neighbours: (out, in) -> (out in / size, size)."""
-    if W.size % size:
-        raise InputError(f"W: expected a multiple of {size} weights, got {W.size}")
-    return W.reshape(-1, size)
-
-
 def project(W, unified, block=BLOCK, prune=False):
     """The nearest W' (out, in) with `unified` blocks of one absolute value or of zeros, and which.
 
     The second result, (B,), is 1 for these blocks, else 0.
 
-    Examples
-    --------
     >>> project(np.array([[1., -3., 5., 6.]]), unified=1, block=2)     # losses 2 and 0.5
     (array([[ 1. , -3. ,  5.5,  5.5]]), array([0., 1.]))
     """
-    blocks = cut(W, block)  # (B, b)
+    blocks = W.reshape(-1, block)  # (B, b)
     c = abs(blocks).mean(axis=1, keepdims=True) * (not prune)  # (B, 1)
     losses = (blocks**2).sum(axis=1) - block * c[:, 0] ** 2  # (B,)
     chosen = mask_of(-losses, unified)  # (B,)
@@ -73,7 +64,7 @@ def admm(W, C, unified, block=BLOCK, prune=False):
 def unify(W, calibration, ratio):
     """The layer with as few blocks unified as the ratio allows; signs and blocks are buffers."""
     W, X = check_layer(W, calibration, ratio, BLOCK)
-    blocks, chosen, unified = _solve(W, X, ratio, prune=False)
+    blocks, chosen = _solve(W, X, ratio, prune=False)
     free = 1 - chosen  # (B, 1)
     signs = np.where(blocks < 0, -1.0, 1.0) * chosen  # (B, b)
     c = abs(blocks).mean(axis=1, keepdims=True) * chosen  # (B, 1)
@@ -81,22 +72,24 @@ def unify(W, calibration, ratio):
     def reconstruct(p, b):
         return (p[0] * b[0] + p[1] * b[1]).reshape(W.shape)
 
-    bits, count = len(blocks) + unified * BLOCK, (len(blocks) - unified) * BLOCK + unified
+    unified, kept = int(chosen.sum()), int(free.sum()) * BLOCK
+    bits, count = len(blocks) + unified * BLOCK, kept + unified
     return CompressedLayer([blocks * free, c], reconstruct, [free, signs], bits, count)
 
 
 def prune(W, calibration, ratio):
     """The layer with as few blocks of zeros as the ratio allows."""
     W, X = check_layer(W, calibration, ratio)
-    blocks, chosen, _ = _solve(W, X, ratio, prune=True)
+    blocks, chosen = _solve(W, X, ratio, prune=True)
     mask = np.tile(1 - chosen, BLOCK).reshape(W.shape)  # (out, in)
     return masked(blocks.reshape(W.shape), mask, len(blocks))
 
 
 def _solve(W, X, ratio, prune):
-    """W' in blocks (B, b), which are unified (B, 1), and how many: (B - p) b + p <= B b / ratio."""
-    cut(W, BLOCK)
+    """W' in blocks (B, b), and which p are unified (B, 1): (B - p) b + p <= B b / ratio."""
+    if W.size % BLOCK:
+        raise InputError(f"W: expected a multiple of {BLOCK} weights, got {W.size}")
     each = BLOCK if prune else BLOCK - 1  # parameters that a unified block saves
     unified = int(np.ceil((W.size - W.size / ratio) / each - 1e-9))
     new, chosen, _ = admm(W, X.T @ X, unified, BLOCK, prune)
-    return cut(new, BLOCK), chosen[:, None], unified
+    return new.reshape(-1, BLOCK), chosen[:, None]

@@ -14,6 +14,7 @@ values moved into the output's.
 """
 
 import numpy as np
+from scipy.special import softmax
 
 from see_min.related.layers.layer import masked
 from see_min.related.layers.magnitude import mask_of
@@ -30,14 +31,11 @@ def sparsities(influences, share, temperature=TEMPERATURE):
     influences (L,): 1 - cos(x_in, x_out) of each block. Where one share were above MAX_SPARSITY,
     all are equal, ours.
 
-    Examples
-    --------
     >>> sparsities(np.array([0.1, 0.2]), 0.4).round(2)
     array([0.44, 0.36])
     """
-    weights = np.exp(-(influences - np.min(influences)) / temperature)  # (L,)
-    out = len(weights) * share * weights / weights.sum()
-    return out if out.max() <= MAX_SPARSITY else np.full(len(weights), share)
+    out = len(influences) * share * softmax(-influences / temperature)  # (L,)
+    return out if out.max() <= MAX_SPARSITY else np.full(len(out), share)
 
 
 def leverage(C):

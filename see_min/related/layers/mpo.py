@@ -17,6 +17,7 @@ import numpy as np
 
 from see_min.errors import check_finite
 from see_min.related.layers.layer import CompressedLayer, check_reach
+from see_min.related.primitives import rearrange
 from see_min.tensor_train import tt_svd
 
 SWEEPS = 6
@@ -25,20 +26,18 @@ SWEEPS = 6
 def modes(size):
     """(e, m, e) with e m e = size: e a power of two, the largest with 12 e^2 <= size.
 
-    Examples
-    --------
     >>> modes(768), modes(192)                                 # the first is the paper's
     ((8, 12, 8), (4, 12, 4))
     """
-    e = max(2**k for k in range(16) if k == 0 or (12 * 4**k <= size and size % 4**k == 0))
+    e = 1
+    while 12 * (2 * e) ** 2 <= size and size % (2 * e) ** 2 == 0:
+        e *= 2
     return e, size // e**2, e
 
 
 def parameters_of(shape, bonds=None):
     """(|C|, |A| + |B|) of matrices of one shape for bonds (R, S); left out: the largest that help.
 
-    Examples
-    --------
     >>> core, small = parameters_of((768, 768))
     >>> core + 12 * small, 12 * 768 * 768                      # as in the paper
     (688128, 7077888)
@@ -50,9 +49,7 @@ def parameters_of(shape, bonds=None):
 
 def to_tensor(W):
     """(out, in) -> (i_1 j_1, i_2 j_2, i_3 j_3)."""
-    (i1, i2, i3), (j1, j2, j3) = map(modes, W.shape)
-    axes = W.reshape(i1, i2, i3, j1, j2, j3).transpose(0, 3, 1, 4, 2, 5)  # (i1, j1, i2, j2, i3, j3)
-    return axes.reshape(i1 * j1, i2 * j2, i3 * j3)
+    return rearrange(W, *map(modes, W.shape))
 
 
 def matrix_of(A, C, B, shape):
@@ -72,8 +69,8 @@ def alternate(tensors, bonds, sweeps=SWEEPS):
     C = C[:R, :, :S]  # (R, n_2, S)
     errors = [_error(tensors, As, C, Bs)]
     for _ in range(sweeps):
-        As = [_solve_left(T, C, B) for T, B in zip(tensors, Bs)]
-        Bs = [_solve_right(T, A, C) for T, A in zip(tensors, As)]
+        As = [_solve_end(T, C, B) for T, B in zip(tensors, Bs)]
+        Bs = [_solve_end(T.T, C.T, A.T).T for T, A in zip(tensors, As)]  # from the other side
         C = _solve_core(tensors, As, Bs)
         errors.append(_error(tensors, As, C, Bs))
     return As, C, Bs, errors
@@ -84,14 +81,9 @@ def _error(tensors, As, C, Bs):
     return sum(float((one**2).sum()) for one in rest)
 
 
-def _solve_left(T, C, B):
+def _solve_end(T, C, B):
     design = np.tensordot(C, B, 1).reshape(len(C), -1).T  # (n_2 n_3, R)
     return np.linalg.lstsq(design, T.reshape(len(T), -1).T, rcond=None)[0].T  # (n_1, R)
-
-
-def _solve_right(T, A, C):
-    design = np.tensordot(A, C, 1).reshape(-1, C.shape[2])  # (n_1 n_2, S)
-    return np.linalg.lstsq(design, T.reshape(-1, T.shape[2]), rcond=None)[0]  # (S, n_3)
 
 
 def _solve_core(tensors, As, Bs):
@@ -111,8 +103,7 @@ def compress(weights, ratio):
     check_reach(ratio, weights.size / totals[1, 1], f"{L} shared trains")
     within = (pair for pair in totals if totals[pair] <= weights.size / ratio)
     As, C, Bs, _ = alternate(tensors, max(within, key=totals.get))
-    layers = []
-    for A, B in zip(As, Bs):
-        count = A.size + B.size + (0 if layers else C.size)
-        layers.append(CompressedLayer([A, C, B], lambda p, _: matrix_of(*p, shape), count=count))
+    layers = [CompressedLayer([A, C, B], lambda p, _: matrix_of(*p, shape)) for A, B in zip(As, Bs)]
+    for i, layer in enumerate(layers):
+        layer.count = layer.n_parameters - (C.size if i else 0)
     return layers

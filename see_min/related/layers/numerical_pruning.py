@@ -24,8 +24,6 @@ PENALTY = 100.0  # mu in units of the mean of A's diagonal
 def quadratic(W, C):
     """A (in, in) with ||X W^T - X diag(z) W^T||^2 = (1 - z)^T A (1 - z): A = C o W^T W.
 
-    Examples
-    --------
     >>> quadratic(np.array([[1., 2.]]), np.array([[3., 5.], [5., 7.]]))
     array([[ 3., 10.],
            [10., 28.]])
@@ -38,8 +36,6 @@ def newton(A, keep, start=None):
 
     A singular A gets the step of least norm, ours.
 
-    Examples
-    --------
     >>> newton(np.diag([1., 1., 4.]), keep=1).round(1)         # the third channel costs most
     array([0.1, 0.1, 0.8])
     """
@@ -52,8 +48,6 @@ def newton(A, keep, start=None):
 def compress(W, calibration, ratio):
     """The layer on in / ratio of its input channels, rounded down, refit.
 
-    Examples
-    --------
     >>> X = np.array([[1., 2.], [1., 2.], [3., 6.]])       # the second is twice the first
     >>> compress(np.array([[1., 3.]]), X, ratio=2).dense().round(12)
     array([[0. , 3.5]])

@@ -11,38 +11,22 @@ Simplified: no groups within rows, no clipping, no error compensation as GPTQ or
 
 import numpy as np
 
-from see_min.errors import InputError, check_axes, check_finite
+from see_min.errors import InputError
 from see_min.related.layers.layer import CompressedLayer, check_layer, check_reach
+from see_min.related.primitives import check_matrix
 
 BITS = (8, 4, 2)
-
-
-def bits_at(ratio):
-    """The most bits b with 32 / b >= ratio; the two parameters per row come on top.
-
-    Examples
-    --------
-    >>> [bits_at(ratio) for ratio in (2, 4, 8, 16)]
-    [8, 8, 4, 2]
-    """
-    check_reach(ratio, 32 / BITS[-1], "quantization")
-    return next(bits for bits in BITS if bits * ratio <= 32)
 
 
 def quantize(matrix, bits=8):
     """Codes (m, n) of whole numbers, steps (m, 1) and least values (m, 1) of the rows of a matrix.
 
-    Raises
-    ------
-    InputError
-        If the matrix is not (m, n) or not finite, or bits are not 1 to 16.
+    Bits are 1 to 16, else an InputError.
 
-    Examples
-    --------
     >>> quantize(np.array([[0., 1., 2.2, 3.]]), bits=2)
     (array([[0, 1, 2, 3]], dtype=uint16), array([[1.]]), array([[0.]]))
     """
-    matrix = check_finite("matrix", check_axes("matrix", matrix, None, None)).astype(float)
+    matrix = check_matrix("matrix", matrix)
     if bits not in range(1, 17):
         raise InputError(f"bits: expected 1 to 16, got {bits}")
     low = matrix.min(axis=1, keepdims=True)  # (m, 1)
@@ -52,15 +36,16 @@ def quantize(matrix, bits=8):
 
 
 def compress(W, calibration, ratio):
-    """The layer at the most bits within a ratio of 32; the reach and the middle of a row may move.
+    """The layer at the most bits b with 32 / b >= ratio; two parameters per row come on top.
 
-    Examples
-    --------
+    These are the reach and the middle of a row, and may move.
+
     >>> kept = compress(np.array([[0., 1., 2.2, 3.]]), np.ones((1, 4)), ratio=16)
     >>> kept.dense(), kept.n_parameters, kept.index_bits
     (array([[0., 1., 2., 3.]]), 2, 8)
     """
-    bits = bits_at(ratio)
+    check_reach(ratio, 32 / BITS[-1], "quantization")
+    bits = next(bits for bits in BITS if bits * ratio <= 32)
     W, _ = check_layer(W, calibration, 1)
     codes, step, low = quantize(W, bits)
     reach = (2**bits - 1) * step  # (out, 1), max - min: as large as weights, for one learning rate

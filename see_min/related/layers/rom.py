@@ -19,8 +19,6 @@ from see_min.related.primitives import whitened_svd
 def rank_at(shape, ratio, extra=0):
     """The largest r with r (out + in) + extra <= out in / ratio.
 
-    Examples
-    --------
     >>> rank_at((576, 192), 2)                                 # 72 * 768 = 55,296 = 576 * 192 / 2
     72
     """
@@ -33,8 +31,6 @@ def rank_at(shape, ratio, extra=0):
 def compress(W, calibration, ratio, centre=False):
     """Factors of the layer at a ratio: W (out, in), calibration X (N, in) -> CompressedLayer.
 
-    Examples
-    --------
     >>> X = np.array([[1., 0., 0., 0.], [0., 9., 0., 0.]])     # the second input is the large one
     >>> compress(np.eye(4), X, ratio=2).dense().round(12).diagonal()
     array([0., 1., 0., 0.])
