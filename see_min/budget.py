@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
-from see_min.encoding import smallest
+from see_min.encoding import code_bits
 from see_min.errors import InputError
 
 FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/results.md), not derived:
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
+# by bytes: d' in units of D / sqrt(ratio), share of private vectors, terms per block
+GRID = ((3.2, 0.12, 1), (3.2, 0.0, 1), (2.4, 0.12, 1), (2.4, 0.0, 1), (2.8, 0.06, 2))
+TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
+MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
 
 
@@ -33,6 +37,10 @@ class Plan:
     form : str, of FORMS; "see" has a bag and a projection, the others are sums of products alone
     per_term : bool
         Whether each term of `see` has its own index, (V, r, n) instead of (V, 1, n).
+    coded : bool
+        Whether slot 1 has one unit: no bits there, so that a word has one code per term.
+    derived : bool
+        Whether the bag is derived from words and lexicon at loading instead of stored.
 
     >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428, form="paper").parameters   # word2ket
     486848
@@ -47,6 +55,14 @@ class Plan:
     knowledge: int = 0
     form: str = "see"
     per_term: bool = True
+    coded: bool = False
+    derived: bool = False
+
+    @property
+    def units(self):
+        """(U_1, ..., U_n)."""
+        first = 1 if self.coded else self.slot_units
+        return (first,) + (self.slot_units,) * (len(self.sizes) - 1)
 
     @property
     def inner_dim(self):
@@ -55,8 +71,8 @@ class Plan:
 
     @property
     def parameters(self):
-        """r U sum_j q_j, and for `see` d' D (projection) + d' (private + knowledge) (bag)."""
-        tables = self.rank * self.slot_units * sum(self.sizes)
+        """r sum_j U_j q_j, and for `see` d' D (projection) + d' (private + knowledge) (bag)."""
+        tables = self.rank * sum(U * q for U, q in zip(self.units, self.sizes))
         if self.form != "see":
             return tables
         return tables + self.inner_dim * (self.dimension + self.private + self.knowledge)
@@ -66,19 +82,30 @@ class Plan:
         """V D / parameters."""
         return self.vocabulary * self.dimension / self.parameters
 
-    def bytes(self, bag_entries=0):
-        """4 per parameter, and the index in the smallest integer types.
+    def bytes(self, bag_entries=0, bits=32):
+        """Parameters and index as `SememeEncoding.bytes` counts them.
 
-        The index has V n entries, r times as many with an index per term (form "paper" may have
-        one); a bag has V lengths and its entries, whose number depends on the words and not on the
-        plan.
+        Codes: V n terms, r times as many with an index per term (form "paper" may have one), none
+        for private words where `coded`. A bag has V lengths and its entries, whose number depends
+        on the words and not on the plan; a derived one the private words.
         """
-        terms = 1 if self.form == "morphemes" or not self.per_term else self.rank
-        index = self.vocabulary * len(self.sizes) * terms * smallest(self.slot_units).itemsize
-        if self.form == "see":
-            index += self.vocabulary
-            index += bag_entries * smallest(self.private + self.knowledge).itemsize
-        return 4 * self.parameters + index
+        V, shared = self.vocabulary, self.form == "morphemes" or not self.per_term
+        codes = (V - self.private * self.coded) * (1 if shared else self.rank)
+        total = sum(ceil(codes * code_bits(U) / 8) for U in self.units)
+        see, vectors = self.form == "see", self.private + self.knowledge
+        if self.derived:
+            total += ceil(self.private * code_bits(V) / 8)
+        elif see:
+            most = min(self.private, 1) if self.coded and not self.knowledge else 255
+            total += ceil(V * code_bits(most + 1) / 8) + ceil(bag_entries * code_bits(vectors) / 8)
+        if bits == 32:
+            return 4 * self.parameters + total
+        total += sum(ceil(self.rank * U * q * bits / 8) for U, q in zip(self.units, self.sizes))
+        total += 4 * self.rank * len(self.sizes)  # steps of rounding
+        if see:
+            total += ceil(self.inner_dim * self.dimension * bits / 8) + 4 * self.inner_dim
+            total += ceil(vectors * self.inner_dim * (bits - 2) / 8) + 4 * vectors
+        return total
 
     @property
     def lookup_flops(self):
@@ -148,6 +175,66 @@ def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
     slot_units = min(max_units, slot_units + int(left / unit))
     plan = Plan(vocabulary, dimension, sizes, rank, slot_units, private, knowledge)
     return replace(plan, per_term=per_term)
+
+
+def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
+    """The plans of GRID at a ratio of bytes, each once: which is best depends on the matrix."""
+    arguments = vocabulary, dimension, ratio, known, derived, bits
+    return list(dict.fromkeys(plan_bytes(*arguments, *one) for one in GRID))
+
+
+def plan_bytes(
+    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=3.2, share=0.12, stages=1
+):  # fmt: skip
+    """Our form at a ratio of *bytes*: a code per term.
+
+    1. The projection has about `width` D / sqrt(ratio) dimensions and takes at most a fifth of the
+       bytes.
+    2. A slot has the power of 2 units, at most 256, that keeps the tables below TABLES of them.
+    3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
+       derived: where it is stored, its index costs more than it brings.
+    4. The rest buys codes: r terms per word, `stages` in each block. What then remains goes to
+       private vectors.
+
+    So `plan.bytes(private, bits) <= 4 V D / ratio`. InputError if the ratio is out of reach.
+
+    >>> plan = plan_bytes(30522, 384, 80)
+    >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
+    ((14, 10), 14, (1, 256), True)
+    """
+    V, D, budget = vocabulary, dimension, 4 * vocabulary * dimension / ratio
+
+    def plan(rank, width, units, knowledge):
+        blocks = min(max(1, rank // stages), width)
+        sizes = blocks, min(D // blocks, max(1, round(width / blocks)))
+        return Plan(V, D, sizes, rank, units, 0, knowledge, coded=True, derived=derived)
+
+    least = plan(1, 2, 2, 0).bytes(0, bits)
+    check_ratio(ratio, 4 * V * D / least, "the form see")
+    number = bits / 8  # bytes of a parameter
+    width = min(D, width * D / sqrt(ratio), 0.2 * budget / (number * D))
+    width = max(2, int(width))
+    units = 256
+    while units > 2 and units * width * number > TABLES * budget:
+        units //= 2
+    knowledge = min(known, int(KNOWN * budget / (number * width))) if derived else 0
+    left = (1 - share) * budget - number * width * (D + units + knowledge)
+    rank = max(1, int(8 * left / (V * code_bits(units))))
+    found = plan(rank, width, units, knowledge)
+    while found.bytes(0, bits) > budget:  # small vocabularies: less of everything
+        if rank > 1:
+            rank -= 1
+        elif knowledge:
+            knowledge //= 2
+        else:
+            width, units = max(2, width * 3 // 4), max(2, units // 2)
+        found = plan(rank, width, units, knowledge)
+    each = 6 + found.inner_dim * (bits - 2) / 8 - rank * code_bits(units) / 8
+    private = int((budget - found.bytes(0, bits)) / max(each, 1))
+    found = replace(found, private=min(V // MOST_PRIVATE, private))
+    while found.private and found.bytes(found.private, bits) > budget:
+        found = replace(found, private=found.private - 1)
+    return found
 
 
 def plan_paper(vocabulary, dimension, ratio, order=3, known=0, form="paper"):

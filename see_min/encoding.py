@@ -8,9 +8,6 @@ The second sum is the encoding of the papers: every term is a product of leaves 
 projection P are ours and optional; without them the formula is the papers' form.
 """
 
-import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +22,8 @@ from see_min.errors import (
     check_ids,
     check_shape,
 )
-from see_min.files import atomic_path
-from see_min.units import Unit
 
-FORMAT = "see_min encoding 2"
 BLOCK = 4096  # words per step of everything that goes through all rows: bounds memory
-# what numpy and zipfile raise on bytes that are no encoding (RuntimeError: claims to be encrypted)
-READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
-READ_ERRORS += (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -50,6 +41,10 @@ class SememeEncoding:
         P, with d' = prod q_j; left out, d' = D.
     bag, bag_vectors : sparse array M (V, U) of 0 and 1, and array (U, d'), optional
     words, slot_names, bag_names : lists of V str, of n lists of Unit, of U Unit, optional
+    bits : int, optional
+        Of a parameter in a file (`see_min.storage.rounded`); left out, files keep the arrays.
+    bag_derived : bool
+        Whether loading derives the bag from words and lexicon, so that no file has to hold it.
 
     Raises
     ------
@@ -74,6 +69,8 @@ class SememeEncoding:
     words: list | None = None
     slot_names: list | None = None
     bag_names: list | None = None
+    bits: int | None = None
+    bag_derived: bool = False
 
     def __post_init__(self):
         if not self.tables:
@@ -150,19 +147,33 @@ class SememeEncoding:
 
     @property
     def index_bytes(self):
-        """Bytes of index and bag: smallest integer types, and a length byte per word of a bag."""
+        """Bytes of index and bag in a file: codes and units in the bits they need, side by side.
+
+        A bag needs a length per word and its units; a derived one the words with private vectors.
+        """
         total = 0
         if self.index is not None:
-            entries = self.index[..., 0].size
-            total = sum(entries * smallest(len(table)).itemsize for table in self.tables)
-        if self.bag is not None:
-            total += len(self) + self.bag.nnz * smallest(len(self.bag_vectors)).itemsize
-        return int(total)
+            codes = len(coded_words(self)) * self.index.shape[1]
+            total = sum(-(-codes * code_bits(len(table)) // 8) for table in self.tables)
+        if self.bag is None:
+            return total
+        if self.bag_derived:
+            return total + -(-len(private_units(self.bag)[0]) * code_bits(len(self)) // 8)
+        lengths = np.diff(self.bag.indptr)  # (V,)
+        total += -(-len(self) * code_bits(int(lengths.max(initial=0)) + 1) // 8)
+        return total + -(-self.bag.nnz * code_bits(self.bag.shape[1]) // 8)
 
     @property
     def bytes(self):
-        """4 per parameter, and the index."""
-        return 4 * self.parameters + self.index_bytes
+        """Parameters in their `bits` (32 without) with the steps of rounding, and the index."""
+        if self.bits in (None, 32):
+            return 4 * self.parameters + self.index_bytes
+        total = self.index_bytes
+        for name, array in self.arrays.items():
+            steps = len(array) if name in ("projection", "bag_vectors") else self.rank
+            fewer = 2 * (name == "bag_vectors")
+            total += -(-array.size * (self.bits - fewer) // 8) + 4 * steps
+        return total
 
     def units_of(self, ids):
         """The unit of each slot, int array (W, k, n)."""
@@ -205,74 +216,46 @@ class SememeEncoding:
         return out
 
     def save(self, path):
-        """Write a compressed .npz (no pickle): arrays as they are, indices in the smallest type."""
-        arrays = {"format": np.array(FORMAT), **self.arrays}
-        owner = {id(array): name for name, array in self.arrays.items()}
-        arrays["slots"] = np.array([owner[id(table)] for table in self.tables])
-        if self.index is not None:
-            for j, table in enumerate(self.tables):
-                arrays[f"index.{j}"] = self.index[..., j].astype(smallest(len(table)))  # (V, k)
-        if self.bag is not None:
-            lengths = np.diff(self.bag.indptr)  # (V,)
-            arrays["bag.lengths"] = lengths.astype(smallest(lengths.max() + 1))
-            arrays["bag.units"] = self.bag.indices.astype(smallest(self.bag.shape[1]))
-        names = {"words": self.words, "bag.names": self.bag_names}
-        names |= {f"slot.names.{j}": slot for j, slot in enumerate(self.slot_names or ())}
-        arrays |= {key: _as_bytes(value) for key, value in names.items() if value is not None}
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
+        """Write a compressed .npz (no pickle): parameters in `bits`, codes in what they need."""
+        from see_min import storage  # built on this file
+
+        storage.save(self, path)
 
     @classmethod
-    def load(cls, path):
-        """Read what `save` wrote; InputError if the file is missing, truncated, or another."""
-        try:  # opened here, because numpy leaves a damaged file open
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            return cls(**_parts(arrays))
-        except READ_ERRORS as error:
-            rule, reason = "expected an encoding saved by see_min", type(error).__name__
-            raise InputError(f"{path}: {rule}, got {reason}: {error}") from None
+    def load(cls, path, vocabulary=None):
+        """Read what `save` wrote, with the Vocabulary of the fit where the bag is derived.
+
+        InputError if the file is missing, truncated, or another.
+        """
+        from see_min import storage  # built on this file
+
+        return storage.load(path, vocabulary)
 
 
-def _parts(arrays):
-    """The arguments of a SememeEncoding from the arrays of a file."""
-    if str(arrays.get("format", "")) != FORMAT:
-        raise InputError(f"no entry format = '{FORMAT}'")
-    slots = [str(name) for name in arrays["slots"]]
-    index = bag = None
-    if "index.0" in arrays:
-        columns = [arrays[f"index.{j}"].astype(np.int64) for j in range(len(slots))]  # (V, k) each
-        index = np.stack(columns, axis=-1)  # (V, k, n)
-    if "bag_vectors" in arrays:
-        ends = np.append(0, np.cumsum(arrays["bag.lengths"], dtype=np.int64))  # (V + 1,)
-        units = arrays["bag.units"].astype(np.int64)
-        shape = len(ends) - 1, len(arrays["bag_vectors"])
-        check_ids("bag", units, shape[1])
-        bag = scipy.sparse.csr_array((np.ones(len(units)), units, ends), shape=shape)
-    slot_names = [_as_units(arrays.get(f"slot.names.{j}")) for j in range(len(slots))]
-    return {
-        "tables": [arrays[name] for name in slots],
-        "index": index,
-        "projection": arrays.get("projection"),
-        "bag": bag,
-        "bag_vectors": arrays.get("bag_vectors"),
-        "words": _as_text(arrays.get("words")),
-        "slot_names": None if None in slot_names else slot_names,
-        "bag_names": _as_units(arrays.get("bag.names")),
-    }
+def private_units(M):
+    """Words (N,) with a bag unit that no other word has, and the first such unit (N,) of each."""
+    if M is None:
+        return np.arange(0), np.arange(0)
+    entries = M.tocoo()
+    alone = np.bincount(entries.col, minlength=M.shape[1])[entries.col] == 1
+    words, first = np.unique(entries.row[alone], return_index=True)
+    return words.astype(int), entries.col[alone][first].astype(int)
 
 
-def _as_bytes(names):
-    """Names as JSON in one array of bytes: numpy's str takes 4 bytes per letter of the longest."""
-    return np.frombuffer(json.dumps([str(name) for name in names]).encode(), dtype=np.uint8)
+def coded_words(encoding):
+    """Words (N,) whose codes a file holds: not those with a private vector, if all are 0."""
+    words = private_units(encoding.bag)[0]
+    every = np.arange(len(encoding))
+    return every if encoding.index[words].any() else np.setdiff1d(every, words)
 
 
-def _as_text(array):
-    return None if array is None else json.loads(array.tobytes())
+def code_bits(count):
+    """ceil(log2 count): the bits of a code that names one of `count` units.
 
-
-def _as_units(array):
-    return None if array is None else [Unit.parse(text) for text in _as_text(array)]
+    >>> [code_bits(count) for count in (1, 2, 256, 257)]
+    [0, 1, 8, 9]
+    """
+    return max(int(count) - 1, 0).bit_length()
 
 
 def smallest(count):

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from see_min.encoding import BLOCK, SememeEncoding, row_blocks
+from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.entangle import entangled_rows, kron_rows
 from see_min.errors import InputError, check_at_least, check_axes, check_shape
 
@@ -99,7 +99,7 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     weights = np.ones(len(matrix)) if weights is None else weights
     check_at_least("weights", check_axes("weights", weights, len(matrix)).min(), 0)
     _check_start(encoding, ridge)
-    words, private = private_units(encoding)
+    words, private = private_units(encoding.bag)
     rest = np.setdiff1d(np.arange(len(matrix)), words)
     history = [0.0]  # where every word has a private vector, nothing is left to fit
     if len(rest):
@@ -271,10 +271,12 @@ class Problem:
         if not len(T):
             return
         squares = (T @ T.swapaxes(1, 2)).reshape(len(T), -1)  # (C, g g)
-        cost = G.reshape(len(G), -1) @ squares.T  # (W, C)
-        cost -= 2 * b.reshape(len(b), -1) @ T.reshape(len(T), -1).T
+        best = np.empty(len(G), dtype=np.int64)  # (W,)
+        for part in row_blocks(len(G), 512):  # costs stay in a core's cache
+            cost = G[part].reshape(len(G[part]), -1) @ squares.T  # (w, C)
+            cost -= 2 * b[part].reshape(len(cost), -1) @ T.reshape(len(T), -1).T
+            best[part] = low + cost.argmin(1)
         k = self._place(terms)
-        best = low + cost.argmin(1)  # (W,)
         self.index[block, k, j] = np.where(self.free[block, k, j], best, self.index[block, k, j])
 
     def result(self):
@@ -290,23 +292,19 @@ class Problem:
         return replace(self.start, **fitted)
 
 
-def private_units(encoding):
-    """Words (N,) with a bag unit that no other word has, and the first such unit (N,) of each."""
-    if encoding.bag is None:
-        return np.arange(0), np.arange(0)
-    M = encoding.bag.tocoo()
-    alone = np.bincount(M.col, minlength=M.shape[1])[M.col] == 1
-    words, first = np.unique(M.row[alone], return_index=True)
-    return words.astype(int), M.col[alone][first].astype(int)
-
-
 def _with_private_vectors(matrix, encoding, words, private):
-    """Set private vectors so that their words are as good as the projection allows."""
+    """Set private vectors so that their words are as good as the projection allows.
+
+    Their codes then say nothing: all become 0, and no file needs to hold them.
+    """
     if not len(words):
         return encoding
-    vectors = encoding.bag_vectors.astype(float)
+    vectors, index = encoding.bag_vectors.astype(float), encoding.index
     vectors[private] = 0
-    encoding = replace(encoding, bag_vectors=vectors)
+    if index is not None:
+        index = index.copy()
+        index[words] = 0
+    encoding = replace(encoding, bag_vectors=vectors, index=index)
     for block in row_blocks(len(words), BLOCK):  # no word has another's private unit: any order
         ids = words[block]
         rest = _project(matrix, ids, encoding.projection) - encoding.inner_rows(ids)  # (W, d')

@@ -1,17 +1,31 @@
 """The one recipe from a matrix and its words to an encoding. Every caller in the package uses it.
 
-    words -> annotations -> plan for the ratio -> units -> projection, random leaves -> fit
+    words -> annotations -> plan for the ratio -> units -> projection, start -> fit -> few bits
 """
 
-from see_min.budget import make_plan
+from dataclasses import replace
+
+from see_min.budget import make_plan, plans_bytes
 from see_min.errors import InputError, check_at_least, check_shape
-from see_min.fitting import check_finite_rows, fit, frequency_weights, projection, random_encoding
+from see_min.fitting import (
+    check_finite_rows,
+    fit,
+    frequency_weights,
+    projection,
+    random_encoding,
+    relative_error,
+)
+from see_min.starts import Mapped, metric_roots, quantizer_encoding
+from see_min.storage import rounded
 from see_min.units import Annotation, assign, random_units, shared_units, shuffled
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 # Rows are weighted by (count + 1)^power. The projection serves what occurs in text; the fit of the
 # rest serves rare words too, as frequent ones have private vectors (docs/results.md, "One recipe").
 PROJECTION_POWER, FIT_POWER = 1.0, 0.3
+MIX = 0.7  # the share of the metric; the rest is the plain sum of squares
+COUNTS = ("bytes", "parameters")
+RIDGE_CODED = 1e-3  # every code has many words: what is left is to keep the systems solvable
 CONTROLS = ("shuffled", "random_units", "no_knowledge", "fixed")
 
 
@@ -22,15 +36,20 @@ def encode(
     counts=None,
     lexicon="sample",
     *,
+    metric=None,
+    mix=MIX,
+    count="bytes",
+    bits=6,
+    derived=False,
     form="see",
     per_term=True,
     order=None,
     control=None,
-    sweeps=10,
+    sweeps=None,
     seed=0,
     progress=None,
 ):
-    """Compress a matrix E0 (V, D) of V words to a SememeEncoding of V D / ratio parameters.
+    """Compress a matrix E0 (V, D) of V words to a SememeEncoding.
 
     Parameters
     ----------
@@ -39,21 +58,33 @@ def encode(
     words : list or array of V str, {token: row}, or Vocabulary
         Words or a tokenizer's tokens. A Vocabulary brings its own counts and annotations.
     ratio : float
-        V D / parameters kept.
+        4 V D bytes / bytes of a file, or V D / parameters, as `count` says.
     counts : array (V,), optional
         How often each word occurs. Left out, words stand by falling frequency (Zipf's law).
     lexicon : str or Lexicon
         What words mean: "sample", "none", "openhownet", a file, or several joined by +.
+    metric : array (D, D), optional
+        C: an error e of a row costs mix e C e^T + (1 - mix) |e|^2, C scaled to trace D.
+    mix : float
+    count : str, of COUNTS
+        "bytes": all that a file holds. "parameters": numbers alone, as the papers count.
+    bits : int
+        Of a parameter in a file where bytes are counted, 4 to 16 or 32. By parameters it is 32.
+    derived : bool
+        Whether words and lexicon are at hand at loading: then known units cost no index.
     form : str
         "see"; or an opponent, a sum of products alone: "paper" (senses as terms), "morphemes".
+        The opponents count parameters.
     per_term : bool
-        Whether every term has its own index: fewer errors for more index bytes.
+        Of `see` by parameters: whether every term has its own index.
     order : int, optional
         Factors of a product; 2 for "see", 3 for the others when left out.
     control : str, optional, of CONTROLS
         "shuffled": annotations of other words; "random_units": as many, without meaning;
         "no_knowledge": none, more private vectors instead; "fixed": no reassignment in the fit.
-    sweeps, seed : int
+    sweeps : int, optional
+        Of the fit: 2 by bytes, whose start is good, 10 by parameters when left out.
+    seed : int
     progress : callable(sweep, error), optional
 
     Returns
@@ -63,43 +94,88 @@ def encode(
     Raises
     ------
     InputError
-        If matrix, words and counts do not fit together, or the ratio is out of reach.
+        If matrix, words, metric and counts do not fit together, or the ratio is out of reach.
 
     Examples
     --------
     >>> import numpy as np
     >>> E0 = np.random.default_rng(0).standard_normal((300, 32))
     >>> encoding = encode(E0, [f"word{i}" for i in range(300)], ratio=10, lexicon="none")
-    >>> encoding.shape, encoding.parameters <= 300 * 32 / 10
+    >>> encoding.shape, encoding.bytes <= 4 * 300 * 32 / 10
     ((300, 32), True)
     """
     matrix = check_shape("matrix", matrix, None, None)
-    check_at_least("sweeps", sweeps, 1)
     check_at_least("seed", seed, 0)
     if not isinstance(words, Vocabulary):
         words = build_vocabulary(words, lexicon, counts, seed=seed)
     if len(words) != len(matrix):
         raise InputError(f"words: expected {len(matrix)}, one per row, got {len(words)}")
-    plan = plan_of(matrix.shape, words, ratio, form, control, order, per_term)
+    options = {"count": count, "bits": bits, "derived": derived}
+    plans = plans_of(matrix.shape, words, ratio, form, control, order, per_term, **options)
+    plan = plans[0]
     check_finite_rows(matrix)
-    annotations = controlled(words, control, plan, seed)
-    units = assign(words.names, annotations, plan, words.counts)
-    P = None
-    if plan.form == "see":
-        P = projection(matrix, frequency_weights(words.counts, PROJECTION_POWER), plan.inner_dim)
-    start = random_encoding(units, plan, seed, P)
-    start.words = list(words.names)
+    inverse = None
+    if metric is not None:
+        S, inverse = metric_roots(check_shape("metric", metric, *matrix.shape[1:] * 2), mix)
+        matrix = Mapped(matrix, S)
     weights = frequency_weights(words.counts, FIT_POWER)
+    if plan.coded:
+        start, units = _best_start(matrix, words, weights, plans, control, seed)
+        ridge = RIDGE_CODED
+    else:
+        units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
+        P = _projection(matrix, words, plan.inner_dim) if plan.form == "see" else None
+        start, ridge = random_encoding(units, plan, seed, P), 0.5
+    sweeps = check_at_least("sweeps", (2 if plan.coded else 10) if sweeps is None else sweeps, 1)
     free = None if control == "fixed" else units
-    return fit(matrix, start, weights, free, sweeps, progress=progress)[0]
+    encoding, _ = fit(matrix, start, weights, free, sweeps, ridge, progress)
+    if inverse is not None:
+        P = encoding.projection if plan.form == "see" else None
+        encoding = replace(encoding, projection=inverse if P is None else P @ inverse)
+    encoding = replace(encoding, words=list(words.names), bag_derived=derived and plan.coded)
+    return rounded(encoding, bits) if plan.coded else encoding
 
 
-def plan_of(shape, vocabulary, ratio, form="see", control=None, order=None, per_term=True):
-    """The Plan that `encode` follows; a ratio out of reach is refused here, before any work."""
+def _projection(matrix, words, inner_dim):
+    return projection(matrix, frequency_weights(words.counts, PROJECTION_POWER), inner_dim)
+
+
+def _best_start(matrix, words, weights, plans, control, seed):
+    """The quantizer of lowest weighted error among those of the plans, and its Units.
+
+    So the fit, which only goes down, ends below each of them.
+    """
+    P = _projection(matrix, words, max(plan.inner_dim for plan in plans))
+    best, least = None, float("inf")
+    for plan in plans:
+        units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
+        start = quantizer_encoding(matrix, units, plan, P[: plan.inner_dim], weights, seed)
+        if len(plans) == 1:
+            return start, units
+        error = relative_error(matrix, fit(matrix, start, weights, sweeps=0)[0], weights)
+        if error < least:
+            best, least = (start, units), error
+    return best
+
+
+def plans_of(
+    shape, vocabulary, ratio, form="see", control=None, order=None, per_term=True, count="bytes",
+    bits=6, derived=False,
+):  # fmt: skip
+    """The plans of which `encode` takes the best; ratios out of reach are refused here."""
     if control not in (None, *CONTROLS):
         raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {control!r}")
+    if count not in COUNTS:
+        raise InputError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
     known = 0 if control == "no_knowledge" else len(shared_units(vocabulary.annotations))
-    return make_plan(form, *shape, ratio, known, order, per_term)
+    if form == "see" and count == "bytes":
+        return plans_bytes(*shape, ratio, known, derived, bits)
+    return [make_plan(form, *shape, ratio, known, order, per_term)]
+
+
+def plan_of(*arguments, **options):
+    """The first of `plans_of`: the only one, unless bytes are counted."""
+    return plans_of(*arguments, **options)[0]
 
 
 def controlled(vocabulary, control, plan, seed):

@@ -127,18 +127,45 @@ def assign(words, annotations, plan, counts=None):
 
 
 def _assign_see(words, annotations, plan, ranked):
-    """Ours: known units in the bag, every slot of the products a free hash bucket."""
-    n, U = len(plan.sizes), plan.slot_units
+    """Ours: known units in the bag, every slot of the products free for the fit.
+
+    Where slot 1 has one unit, a start gives the codes of slot 2; else words are hashed into both.
+    """
+    n, V = len(plan.sizes), len(words)
     terms = plan.rank if plan.per_term else 1
+    slots = [[Unit("bucket", str(u)) for u in range(U)] for U in plan.units]
+    free, buckets = np.ones((V, terms, n), dtype=bool), [(0, U) for U in plan.units]
+    if plan.coded:
+        private = np.sort(ranked[: plan.private])  # row numbers
+        bag, names = fill_bag(words, annotations, private, plan.knowledge)
+        return Units(np.zeros((V, terms, n), dtype=int), free, buckets, slots, bag, names)
     index = np.array(
-        [[[bucket(f"{w} {k} {j}", U) for j in range(n)] for k in range(terms)] for w in words]
-    ).reshape(len(words), terms, n)
-    slots = [[Unit("bucket", str(u)) for u in range(U)] for _ in range(n)]
-    bag, names = _fill_bag(words, annotations, plan, ranked)
-    return Units(index, np.ones_like(index, dtype=bool), [(0, U)] * n, slots, bag, names)
+        [
+            [[bucket(f"{w} {k} {j}", U) for j, U in enumerate(plan.units)] for k in range(terms)]
+            for w in words
+        ]
+    ).reshape(V, terms, n)
+    bag, names = _fill_binned_bag(words, annotations, plan, ranked)
+    return Units(index, free, buckets, slots, bag, names)
 
 
-def _fill_bag(words, annotations, plan, ranked):
+def fill_bag(words, annotations, private, knowledge):
+    """M (V, U) and its units: the rows `private` have a vector each, all others share known units.
+
+    No unit is named anywhere: words, annotations, `private` and a number are enough for M.
+    """
+    own = {w: u for u, w in enumerate(np.asarray(private).tolist())}  # by row: names may be equal
+    rest = [annotation for w, annotation in enumerate(annotations) if w not in own]
+    names = [Unit("word", words[w]) for w in private] + shared_units(rest)[:knowledge]
+    number = {unit: u for u, unit in enumerate(names)}
+    rows = [
+        [own[w]] if w in own else [number[unit] for unit in annotation.units if unit in number]
+        for w, annotation in enumerate(annotations)
+    ]
+    return sparse_rows(rows, len(names)), names
+
+
+def _fill_binned_bag(words, annotations, plan, ranked):
     """M (V, U) and its units: a word with a private vector has no other; the rest share theirs.
 
     Every word without a private vector has a frequency bin, one per doubling of the rank: what

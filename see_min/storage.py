@@ -1,0 +1,241 @@
+"""What an encoding is on disk: parameters in few bits, codes in the bits they need.
+
+    parameter   x ~ s q, s = max |x| / (2^(b-1) - 1), q a whole number of b bits: half a step off
+    code        one of U units takes ceil(log2 U) bits: none in a slot with one unit
+
+There is a step `s` per table and term, per row of the projection, and per bag vector. Bag vectors
+take 2 bits fewer than the rest: an error of theirs meets few words. Rounding twice changes nothing,
+so a file that is loaded and saved again is the same file.
+"""
+
+import json
+import zipfile
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+
+from see_min.encoding import SememeEncoding, code_bits, coded_words, private_units
+from see_min.errors import InputError, check_ids
+from see_min.files import atomic_path
+from see_min.units import Unit, fill_bag
+
+FORMAT = "see_min encoding 3"
+FEWEST_BITS, MOST_BITS = 4, 16  # or 32: float32
+# what numpy and zipfile raise on bytes that are no encoding (RuntimeError: claims to be encrypted)
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
+READ_ERRORS += (zipfile.BadZipFile, zlib.error)
+
+
+def quantize(array, axes, bits):
+    """(q, s) with array ~ q s: whole numbers, and a float32 step per slice along `axes`.
+
+    >>> q, s = quantize(np.array([[0.5, -1.0]]), axes=1, bits=8)
+    >>> q.tolist(), s.tolist()
+    ([[64, -127]], [[0.007874015718698502]])
+    """
+    top = 2 ** (bits - 1) - 1
+    s = (np.abs(array).max(axis=axes, keepdims=True, initial=0) / top).astype(np.float32)
+    s = np.where(s > 0, s, np.float32(1))
+    q = np.clip(np.rint(np.asarray(array, dtype=float) / s), -top, top)
+    return q.astype(np.int64), s
+
+
+def bits_of(name, bits):
+    """Bits of an array of parameters by its name."""
+    return bits - 2 if name == "bag_vectors" else bits
+
+
+def _axes(name):
+    """Over which axes one step holds: tables (U, r, q) have r, P (d', D) has d', bags (U, d') U."""
+    return (1,) if name in ("projection", "bag_vectors") else (0, 2)
+
+
+def rounded(encoding, bits=6):
+    """The encoding as `save` keeps it: its numbers are those that a file of these bits holds.
+
+    InputError for bits other than 4 to 16, and 32 (float32).
+    """
+    if bits != 32 and not FEWEST_BITS <= bits <= MOST_BITS:
+        raise InputError(f"bits: expected {FEWEST_BITS} to {MOST_BITS}, or 32, got {bits}")
+    parts, once = {}, {}
+    for name, array in encoding.arrays.items():
+        if bits == 32:
+            parts[name] = np.float32(array).astype(float)
+        else:
+            q, s = quantize(array, _axes(name), bits_of(name, bits))
+            parts[name] = q * s.astype(float)
+        once[id(array)] = parts[name]
+    named = {name: parts[name] for name in ("projection", "bag_vectors") if name in parts}
+    tables = [once[id(table)] for table in encoding.tables]  # a table of several slots stays one
+    return replace(encoding, tables=tables, bits=bits, **named)
+
+
+def pack(encoding):
+    """The encoding as small arrays by name, for `unpack`. Without `bits`, numbers stay as they are.
+
+    A word with a private vector needs no codes: where all of them are 0, they are left out.
+    """
+    arrays = {"format": np.array(FORMAT), "bits": np.array(encoding.bits or 0)}
+    for name, array in encoding.arrays.items():
+        if encoding.bits in (None, 32):
+            arrays[name] = np.float32(array) if encoding.bits else array
+            continue
+        b = bits_of(name, encoding.bits)
+        q, arrays[f"{name}.step"] = quantize(array, _axes(name), b)
+        arrays[name] = pack_bits(q + 2 ** (b - 1), b)
+        arrays[f"{name}.shape"] = np.array(array.shape)
+    owner = {id(array): name for name, array in encoding.arrays.items()}
+    arrays["slots"] = np.array([owner[id(table)] for table in encoding.tables])
+    if encoding.index is not None:
+        coded = coded_words(encoding)  # (N,)
+        arrays["index.shape"] = np.array([*encoding.index.shape, len(coded)])
+        for j, table in enumerate(encoding.tables):
+            arrays[f"index.{j}"] = pack_bits(encoding.index[coded, :, j], code_bits(len(table)))
+    if encoding.bag is not None:
+        arrays |= _pack_bag(encoding)
+    names = {"words": encoding.words, "bag.names": encoding.bag_names}
+    names |= {f"slot.names.{j}": slot for j, slot in enumerate(encoding.slot_names or ())}
+    return arrays | {key: _as_bytes(value) for key, value in names.items() if value is not None}
+
+
+def _pack_bag(encoding):
+    """M: how many units each word has, and which; if it can be derived, its private words alone."""
+    M = encoding.bag
+    private = private_units(M)[0]  # (N,)
+    arrays = {"bag.shape": np.array([*M.shape, len(private)]), "bag.check": np.array(_check(M))}
+    if encoding.bag_derived:
+        return arrays | {"bag.private": pack_bits(private, code_bits(len(encoding)))}
+    lengths = np.diff(M.indptr)  # (V,)
+    most = lengths.max(initial=0)
+    return arrays | {
+        "bag.most": np.array(most),
+        "bag.lengths": pack_bits(lengths, code_bits(most + 1)),
+        "bag.units": pack_bits(M.indices, code_bits(M.shape[1])),
+    }
+
+
+def _check(M):
+    """A number that another bag has not: of the units, and of where each word's begin."""
+    return zlib.crc32(np.concatenate([M.indptr, M.indices]).astype(np.int64).tobytes())
+
+
+def unpack(arrays, vocabulary=None):
+    """The encoding of `pack`; a derived bag asks for the Vocabulary that it was derived from."""
+    if str(arrays.get("format", "")) != FORMAT:
+        raise InputError(f"no entry format = '{FORMAT}'")
+    slots = [str(name) for name in arrays["slots"]]
+    floats = {name: _floats(arrays, name) for name in {*slots, "projection", "bag_vectors"}}
+    bag = _unpack_bag(arrays, vocabulary) if "bag.shape" in arrays else None
+    index = _unpack_index(arrays, slots, floats, bag) if "index.shape" in arrays else None
+    slot_names = [_as_units(arrays.get(f"slot.names.{j}")) for j in range(len(slots))]
+    return SememeEncoding(
+        [floats[name] for name in slots],
+        index,
+        floats["projection"],
+        bag,
+        floats["bag_vectors"],
+        words=_as_text(arrays.get("words")),
+        slot_names=None if None in slot_names else slot_names,
+        bag_names=_as_units(arrays.get("bag.names")),
+        bits=int(arrays["bits"]) or None,
+        bag_derived="bag.private" in arrays,
+    )
+
+
+def _floats(arrays, name):
+    """q s where steps are stored, else the numbers themselves, or None."""
+    array, step = arrays.get(name), arrays.get(f"{name}.step")
+    if step is None:
+        return array
+    shape, b = arrays[f"{name}.shape"], bits_of(name, int(arrays["bits"]))
+    q = unpack_bits(array, b, int(np.prod(shape))).reshape(shape) - 2 ** (b - 1)
+    return q * step.astype(float)
+
+
+def _unpack_index(arrays, slots, floats, bag):
+    """(V, k, n); words without stored codes have code 0."""
+    V, k, n, coded = (int(size) for size in arrays["index.shape"])
+    index = np.zeros((V, k, n), dtype=np.int64)
+    words = np.arange(V)
+    if coded < V:
+        words = np.setdiff1d(words, private_units(bag)[0])  # (N,)
+    for j, name in enumerate(slots):
+        codes = unpack_bits(arrays[f"index.{j}"], code_bits(len(floats[name])), coded * k)
+        index[words, :, j] = codes.reshape(coded, k)
+    return index
+
+
+def _unpack_bag(arrays, vocabulary):
+    V, U, N = (int(size) for size in arrays["bag.shape"])
+    if "bag.private" in arrays:
+        if vocabulary is None:
+            raise InputError("a bag that is derived: expected the vocabulary, got none")
+        if _as_text(arrays.get("words")) not in (None, list(vocabulary.names)):
+            raise InputError("a bag that is derived: expected the words of the fit in their order")
+        private = unpack_bits(arrays["bag.private"], code_bits(V), N)
+        M = fill_bag(vocabulary.names, vocabulary.annotations, private, U - N)[0]
+    else:
+        most = int(arrays["bag.most"])
+        lengths = unpack_bits(arrays["bag.lengths"], code_bits(most + 1), V)
+        units = unpack_bits(arrays["bag.units"], code_bits(U), int(lengths.sum()))
+        check_ids("bag", units, U)
+        ends = np.append(0, np.cumsum(lengths))  # (V + 1,)
+        M = scipy.sparse.csr_array((np.ones(len(units)), units, ends), shape=(V, U))
+    if M.shape != (V, U) or _check(M) != int(arrays["bag.check"]):
+        raise InputError("a bag of other units: expected the words and the lexicon of the fit")
+    return M
+
+
+def pack_bits(numbers, bits):
+    """Whole numbers below 2^bits, side by side in bytes.
+
+    >>> pack_bits([1, 2, 3], 2), unpack_bits(pack_bits([1, 2, 3], 2), 2, 3)
+    (array([108], dtype=uint8), array([1, 2, 3]))
+    """
+    numbers = np.asarray(numbers, dtype=np.int64).reshape(-1)  # (N,)
+    if bits == 8:
+        return numbers.astype(np.uint8)
+    digits = numbers[:, None] >> np.arange(bits)[::-1] & 1  # (N, b)
+    return np.packbits(digits.astype(np.uint8).reshape(-1))
+
+
+def unpack_bits(data, bits, count):
+    """The numbers (N,) of `pack_bits`; InputError if the bytes are too few."""
+    if len(data) != -(-bits * count // 8):
+        raise InputError(f"{count} numbers of {bits} bits: expected other than {len(data)} bytes")
+    if bits == 8:
+        return data.astype(np.int64)
+    digits = np.unpackbits(data, count=bits * count).reshape(count, bits)  # (N, b)
+    return digits.astype(np.int64) @ (1 << np.arange(bits)[::-1])  # (N,)
+
+
+def save(encoding, path):
+    """Write a compressed .npz without pickle."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **pack(encoding))
+
+
+def load(path, vocabulary=None):
+    """Read what `save` wrote; InputError if the file is missing, truncated, or another."""
+    try:  # opened here, because numpy leaves a damaged file open
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return unpack(arrays, vocabulary)
+    except READ_ERRORS as error:
+        rule, reason = "expected an encoding saved by see_min", type(error).__name__
+        raise InputError(f"{path}: {rule}, got {reason}: {error}") from None
+
+
+def _as_bytes(names):
+    """Names as JSON in one array of bytes: numpy's str takes 4 bytes per letter of the longest."""
+    return np.frombuffer(json.dumps([str(name) for name in names]).encode(), dtype=np.uint8)
+
+
+def _as_text(array):
+    return None if array is None else json.loads(array.tobytes())
+
+
+def _as_units(array):
+    return None if array is None else [Unit.parse(text) for text in _as_text(array)]
