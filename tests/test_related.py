@@ -11,7 +11,7 @@ import pytest
 from see_min.errors import InputError
 from see_min.fitting import frequency_weights
 from see_min.recipe import FIT_POWER, PROJECTION_POWER, encode
-from see_min.related import pq, registry, svd
+from see_min.related import quantizers, registry, svd
 from see_min.related.registry import EMBEDDINGS, KNOWN, LAYERS, RELATED, approximate
 from see_min.words.vocabulary import build_vocabulary
 
@@ -70,12 +70,18 @@ def vocabulary():
 
 def kept(name, matrix, vocabulary, ratio=3, seed=0):
     needs = RELATED[name].needs if name in RELATED else ()
-    if "torch" in needs or name == "pq":
-        pytest.importorskip("faiss" if name == "pq" else "torch")
+    if "torch" in needs or name in ("rq", "prq", "lsq"):
+        pytest.importorskip("torch" if "torch" in needs else "faiss")
     shorter = {"offline": {"steps": 100}, "direction-ae": {"epochs": 10}}.get(name)
     if shorter:
         return RELATED[name].run(matrix, ratio, seed, **shorter)
     return approximate(matrix, vocabulary, name, ratio, seed, sweeps=2)
+
+
+def numbers(name, one):
+    """What the ratio counts: a quarter of the bytes, or parameters."""
+    of_bytes = "method" in RELATED[name].needs if name in RELATED else one.bits is not None
+    return registry.bits(one) / 32 if of_bytes else one.parameters
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -83,12 +89,11 @@ def test_methods_keep_to_the_budget_and_give_rows_of_the_shape(name, matrix, voc
     """Rows stand in no order; the control of quality is the matrix upside down."""
     copy = matrix.copy()
     one = kept(name, matrix, vocabulary)
-    used = registry.bits(one) / 32 if name == "pq" else one.parameters
-    budget = V * D / 3
+    used, budget = numbers(name, one), V * D / 3
     if name in ("svd", "weighted-svd"):  # rounded up to a rank
         assert used - (V + D) < budget <= used
     else:
-        assert 0.5 * budget < used <= budget
+        assert (0.3 if "int4" in name else 0.5) * budget < used <= budget
     every = one.rows(np.arange(V))
     ids = np.array([[3, 0], [V - 1, 3]])
     assert one.shape == (V, D) == every.shape and (matrix == copy).all()
@@ -123,24 +128,40 @@ def test_ratios_out_of_reach_are_refused_by_plan_and_method(name, matrix, vocabu
             kept(name, matrix, vocabulary, ratio)
     largest = float(re.search(r"to (\d+\.\d)", str(refusal.value))[1])
     one = kept(name, matrix, vocabulary, largest)
-    used = registry.bits(one) / 32 if name == "pq" else one.parameters
-    assert used <= V * D / largest or "svd" in name
+    assert numbers(name, one) <= V * D / largest or name in ("svd", "weighted-svd")
 
 
 def test_names_lead_to_the_encodings_and_weights_they_stand_for(matrix, vocabulary):
     def row(name):
         return approximate(matrix, vocabulary, name, 4, 1, sweeps=2).rows(3)
 
-    options = {"see": {}, "see-shared": {"per_term": False}, "shuffled": {"control": "shuffled"}}
-    for name, option in (options | {"morphemes": {"form": "morphemes"}}).items():
+    options = {"see": {}, "see-derived": {"derived": True}, "morphemes": {"form": "morphemes"}}
+    options["shuffled"] = {"control": "shuffled", "derived": True}
+    options["see-shared"] = {"count": "parameters", "per_term": False}
+    for name, option in options.items():
         wanted = encode(matrix, vocabulary, 4, sweeps=2, seed=1, **option)
         assert (row(name) == wanted.rows(3)).all()
     weights = frequency_weights(vocabulary.counts, PROJECTION_POWER)
     assert (row("weighted-svd") == svd.fit(matrix, 4, weights).rows(3)).all()
     assert (row("svd") == svd.fit(matrix, 4).rows(3)).all()
-    pytest.importorskip("faiss")
-    weights = frequency_weights(vocabulary.counts, FIT_POWER)
-    assert (row("pq") == pq.fit(matrix, 4, weights, seed=1).rows(3)).all()
+    weights, counts = frequency_weights(vocabulary.counts, FIT_POWER), vocabulary.counts
+    for name in ("pq", "opq", "svd-int8"):
+        assert (row(name) == quantizers.fit(matrix, 4, name, weights, 1, counts).rows(3)).all()
+
+
+def test_a_metric_reaches_see_and_its_opponents_and_no_other(matrix, vocabulary):
+    metric = np.diag(np.arange(D) + 1.0)
+    for name in ("see", "opq", "svd-int8", "weighted-svd", "int8"):
+        with_, without = (
+            approximate(matrix, vocabulary, name, 3, 1, C).rows(3) for C in (metric, None)
+        )
+        assert (with_ != without).any() == (name not in ("weighted-svd", "int8"))
+
+
+def test_sizes_on_disk_count_where_they_are_known(matrix, vocabulary):
+    for name in ("see", "opq", "int8"):
+        one = kept(name, matrix, vocabulary)
+        assert registry.bits(one) == 8 * one.bytes < 32 * one.parameters
 
 
 def test_methods_are_known_once_and_all_is_all():

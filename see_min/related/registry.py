@@ -1,8 +1,8 @@
 """Which methods there are, and the one switch from a method's name to its result.
 
 An embedding method is `fit(matrix, ratio, ...)` -> an object with rows(ids), parameters,
-index_bytes and shape. It keeps at most 1/ratio of the parameters where its file does not say
-otherwise, and takes what `Method.needs` names; `plan(V, D, ratio)` beside it says what it keeps.
+index_bytes and shape. It keeps at most 1/ratio of the parameters, or of the bytes where it has
+`bytes`, and takes what `Method.needs` names; `plan(V, D, ratio)` beside it says what it keeps.
 All raise an InputError for a matrix that is not (V, D) or not finite, and for a ratio out of reach.
 
 A layer method is `compress(W, calibration, ratio)` -> a CompressedLayer, with W (out, in), y = x
@@ -14,7 +14,7 @@ from importlib import import_module
 
 from see_min.errors import InputError, require
 from see_min.fitting import frequency_weights
-from see_min.recipe import CONTROLS, FIT_POWER, PROJECTION_POWER, encode, plan_of
+from see_min.recipe import FIT_POWER, MIX, PROJECTION_POWER, encode, plan_of
 
 FAMILIES = ("pruning", "quantization", "distillation", "efficient architecture")  # arXiv 2402.05964
 
@@ -27,7 +27,8 @@ class Method:
     family: our choice; factorised forms have no family of their own there.
     source: arXiv id, or author and year.
     code: "file.function" in this folder, or in layers/ for all kinds but "embedding".
-    needs: arguments beyond matrix and ratio (seed, weights); "torch" where it trains.
+    needs: arguments beyond matrix and ratio (seed, weights, counts, metric and its mix, method, as
+    several may share a file); "torch" where it trains, "faiss" where that searches codes.
     encoding: whether the result is a SememeEncoding, which can stand in a model.
     """
 
@@ -51,11 +52,24 @@ class Method:
         return getattr(self.module, self.code.split(".")[1])
 
 
+def _quantizer(name, family, source, encoding=True, *packages):
+    needs = ("method", "weights", "seed", "counts", "metric", "mix", *packages)
+    return Method(name, "embedding", family, source, "quantizers.fit", needs, encoding)
+
+
 PRUNE, QUANTIZE, DISTIL, FORM = FAMILIES
 EMBEDDINGS = (
     Method("svd", "embedding", FORM, "Eckart, Young 1936", "svd.fit", (), True),
     Method("weighted-svd", "embedding", FORM, "Eckart, Young 1936", "svd.fit", ("weights",), True),
-    Method("pq", "embedding", QUANTIZE, "Jegou et al. 2011", "pq.fit", ("weights", "seed")),
+    _quantizer("pq", QUANTIZE, "Jegou et al. 2011"),
+    _quantizer("opq", QUANTIZE, "Ge et al. 2013"),
+    _quantizer("rq", QUANTIZE, "Chen et al. 2010", True, "faiss"),
+    _quantizer("lsq", QUANTIZE, "Martinez et al. 2018", True, "faiss"),
+    _quantizer("prq", QUANTIZE, "Babenko, Lempitsky 2015", True, "faiss"),
+    _quantizer("svd-int8", QUANTIZE, "Eckart, Young 1936"),
+    _quantizer("svd-int4", QUANTIZE, "Eckart, Young 1936"),
+    _quantizer("int8", QUANTIZE, "2402.05964", False),
+    _quantizer("int4", QUANTIZE, "2402.05964", False),
     Method("word2ket", "embedding", FORM, "1911.04975", "word2ket.fit", ("seed",), True),
     Method("word2ketxs", "embedding", FORM, "1911.04975", "word2ketxs.fit"),
     Method("tt", "embedding", FORM, "1901.10787", "tt_embedding.fit"),
@@ -79,20 +93,26 @@ LAYERS = (
 )
 RELATED = {method.name: method for method in EMBEDDINGS}
 FAMILY = {method.name: method.family for method in (*EMBEDDINGS, *LAYERS)}
-# What `see_min.recipe` is told. "morphemes" is MorphTE's form (arXiv 2210.15379): a table per slot,
-# hash buckets instead of one pad, fitted instead of trained.
+# What `see_min.recipe` is told. By bytes `see` has no knowledge unless its index can be derived, so
+# controls of knowledge derive it too. "morphemes" is MorphTE's form (arXiv 2210.15379): a table per
+# slot, hash buckets instead of one pad, fitted instead of trained.
 ENCODE = {
     "see": {},
-    "see-shared": {"per_term": False},
-    **{control: {"control": control} for control in CONTROLS},
+    "see-derived": {"derived": True},
+    "shuffled": {"control": "shuffled", "derived": True},
+    "random_units": {"control": "random_units", "derived": True},
+    "no_knowledge": {"control": "no_knowledge", "derived": True},
+    "fixed": {"control": "fixed"},
+    "see-parameters": {"count": "parameters"},
+    "see-shared": {"count": "parameters", "per_term": False},
     "paper": {"form": "paper"},
     "morphemes": {"form": "morphemes"},
 }
 KNOWN = (*ENCODE, *RELATED)
-METHODS = ("see", "no_knowledge", "shuffled", "random_units", "svd", "weighted-svd", "pq")
+METHODS = ("see", "see-derived", "shuffled", "weighted-svd", "opq", "rq", "prq", "svd-int8")
 ENCODINGS = (*ENCODE, *(method.name for method in EMBEDDINGS if method.encoding))
-# No random numbers; in pq, whose start matters little, one seed is enough.
-SEEDLESS = ("pq", *(method.name for method in EMBEDDINGS if "seed" not in method.needs))
+NO_SEED = ("svd-int8", "svd-int4", "int8", "int4")  # but the signature of the others
+SEEDLESS = (*NO_SEED, *(method.name for method in EMBEDDINGS if "seed" not in method.needs))
 
 
 def check_methods(names):
@@ -105,7 +125,7 @@ def check_methods(names):
     >>> check_methods(["lsa"])
     Traceback (most recent call last):
     ...
-    see_min.errors.InputError: method: expected one of see, see-shared, ..., got 'lsa'
+    see_min.errors.InputError: method: expected one of see, see-derived, ..., got 'lsa'
     """
     for name in names:
         if name not in (*KNOWN, "all"):
@@ -114,7 +134,7 @@ def check_methods(names):
     return tuple(dict.fromkeys(found))
 
 
-def approximate(matrix, vocabulary, method, ratio, seed=0, **options):
+def approximate(matrix, vocabulary, method, ratio, seed=0, metric=None, mix=MIX, **options):
     """A matrix by one method at one ratio.
 
     Parameters
@@ -126,28 +146,34 @@ def approximate(matrix, vocabulary, method, ratio, seed=0, **options):
     method : str, of KNOWN
     ratio : float
     seed : int
+    metric, mix
+        Those of `see_min.recipe.encode`, for its forms and the methods that need them.
     **options
-        sweeps, order, per_term, progress: those of `see_min.recipe.encode`, for its forms alone.
+        sweeps, order, per_term, progress: those of `encode`, for its forms alone.
     """
     check_methods([method])
     if method in ENCODE:
-        options = options | ENCODE[method]
-        return encode(matrix, vocabulary, ratio, seed=seed, **options)
-    one = RELATED[method]
+        options = options | {"seed": seed, "metric": metric, "mix": mix} | ENCODE[method]
+        return encode(matrix, vocabulary, ratio, **options)
+    one, counts = RELATED[method], vocabulary.counts
     power = PROJECTION_POWER if method == "weighted-svd" else FIT_POWER
-    offered = {"weights": frequency_weights(vocabulary.counts, power), "seed": seed}
+    offered = {"weights": frequency_weights(counts, power), "seed": seed, "method": method}
+    offered |= {"counts": counts, "metric": metric, "mix": mix}
     return one.run(matrix, ratio, **{name: offered[name] for name in one.needs if name in offered})
 
 
-def plan_method(shape, vocabulary, method, ratio, order=None, per_term=True, **_):
+def plan_method(shape, vocabulary, method, ratio, order=None, per_term=True, count="bytes", **_):
     """The plan of a method for a matrix (V, D): it refuses a ratio out of reach before any work."""
     check_methods([method])
     if method in ENCODE:
-        options = {"order": order, "per_term": per_term} | ENCODE[method]
+        options = {"order": order, "per_term": per_term, "count": count} | ENCODE[method]
         return plan_of(shape, vocabulary, ratio, **options)
-    if "torch" in RELATED[method].needs:
+    one = RELATED[method]
+    if "torch" in one.needs:
         need_torch()
-    return RELATED[method].module.plan(*shape, ratio)
+    if "faiss" in one.needs:
+        require("faiss", "pip install faiss-cpu")
+    return one.module.plan(*shape, ratio, **({"method": method} if "method" in one.needs else {}))
 
 
 def need_torch():
@@ -156,12 +182,14 @@ def need_torch():
 
 
 def bits(kept):
-    """32 per parameter, and those of indices, codes, signs and bitmaps.
+    """Those of its bytes; else 32 per parameter, and those of indices, codes, signs and bitmaps.
 
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> bits(SimpleNamespace(parameters=3, index_bytes=2))
-    112
+    >>> bits(SimpleNamespace(parameters=3, index_bytes=2)), bits(SimpleNamespace(bytes=2))
+    (112, 16)
     """
+    if hasattr(kept, "bytes"):
+        return 8 * kept.bytes
     return 32 * kept.parameters + 8 * kept.index_bytes

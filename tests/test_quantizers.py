@@ -1,0 +1,314 @@
+"""Quantizers: bytes within the ratio, rows against faiss and loops, weights, private vectors."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from see_min import starts
+from see_min.encoding import SememeEncoding, private_units
+from see_min.errors import InputError
+from see_min.fitting import fit as fit_encoding
+from see_min.fitting import frequency_weights, projection, relative_error
+from see_min.related import quantizers
+from see_min.related.quantizers import FACTORS, GRID, ROWS, additive, fit, plan, scale_rows
+from see_min.storage import rounded
+from see_min.units import Units
+
+faiss = pytest.importorskip("faiss")
+V, D = 700, 32
+DENSE = 4 * V * D
+ENCODINGS = (*GRID, *FACTORS)
+METHODS = (*ENCODINGS, *ROWS)
+ADDED = ("opq", "rq", "prq", "lsq")
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    """Rows near a subspace, with a spread that falls from column to column."""
+    rng = np.random.default_rng(0)
+    low = rng.standard_normal((V, 12)) * 0.8 ** np.arange(12)  # (V, 12)
+    return low @ rng.standard_normal((12, D)) + 0.1 * rng.standard_normal((V, D))
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return np.random.default_rng(1).permutation(10_000 // np.arange(1, V + 1))
+
+
+@pytest.fixture(scope="module")
+def weights(counts):
+    return frequency_weights(counts, 0.3)
+
+
+@pytest.fixture(scope="module")
+def metric():
+    root = np.random.default_rng(2).standard_normal((D, 6))
+    return root @ root.T
+
+
+def fit8(*arguments, **options):
+    """At 8 bits, so that these rows, which are near a subspace, are not all rounding error."""
+    return fit(*arguments, **options, bits=8)
+
+
+def in_metric(matrix, kept, weights, metric, mix=0.5):
+    S = starts.metric_roots(metric, mix)[0]
+    off = (matrix - kept.rows(np.arange(V))) @ S
+    return weights @ (off**2).sum(1) / (weights @ ((matrix @ S) ** 2).sum(1))
+
+
+# ------------------------------------------------------------------ bytes
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ratio", [3.5, 7, 14])
+def test_bytes_are_within_the_ratio_and_most_of_them_are_used(method, ratio, matrix, weights):
+    if ratio > 7 and method in ROWS or ratio > 3.5 and method == "int8":
+        with pytest.raises(InputError, match=f"^ratio: expected 1 to .* for rows of {method}"):
+            fit(matrix, ratio, method, weights)
+        return
+    kept = fit(matrix, ratio, method, weights)
+    assert kept.shape == (V, D) and kept.bytes <= DENSE / ratio
+    assert kept.bytes > DENSE / ratio * (0.4 if method in (*ROWS, "svd-int4") else 0.7)
+    if method in ENCODINGS:
+        assert isinstance(kept, SememeEncoding) and kept.bits == FACTORS.get(method, 6)
+
+
+@pytest.mark.parametrize("method", ADDED)
+@pytest.mark.parametrize("shape, ratio", [((30522, 384), 20), ((30522, 384), 160), ((997, 64), 9)])
+def test_plans_count_what_encodings_take(method, shape, ratio):
+    """Exactly: the grid is known to fit before any work. No plan could have one more term."""
+    for one in plan(*shape, ratio, method):
+        (g, q), r, U, N = one.sizes, one.rank, one.slot_units, one.private
+        bits = quantizers.code_bits
+        want = [6 * r * U * q, 6 * r * g, 6 * g * q * shape[1], 4 * N * g * q]  # parameters
+        want += [(shape[0] - N) * r * bits(U), shape[0] * (N > 0), N * bits(N)]  # codes, the bag
+        size = sum(-(-one // 8) for one in want) + 4 * (2 * r + g * q + N)  # steps
+        assert quantizers._size(one, 6) == size <= 4 * shape[0] * shape[1] / ratio
+        assert r % g == 0 and g * q <= shape[1]
+
+
+def test_the_plan_is_what_an_encoding_takes(matrix, counts):
+    for method in (*ADDED, "pq"):
+        kept = fit(matrix, 6, method, counts=counts)
+        assert kept.bytes in [quantizers._size(one, 6) for one in plan(V, D, 6, method)]
+
+
+@pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq"])
+def test_more_bytes_are_a_lower_error(method, matrix, weights):
+    errors = [relative_error(matrix, fit8(matrix, ratio, method, weights), weights)
+              for ratio in (4, 8, 16)]
+    assert errors[0] < errors[1] < errors[2] < 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_ratio_out_of_reach_is_refused_and_the_largest_is_reached(method, matrix):
+    text = r"^ratio: expected 1 to (\d+\.\d) for .*, got 1000$"
+    with pytest.raises(InputError, match=text) as refusal:
+        plan(V, D, 1000, method)
+    largest = float(str(refusal.value).split("to ")[1].split(" ")[0])
+    assert fit(matrix, largest, method).bytes <= DENSE / largest
+    with pytest.raises(InputError, match="^ratio: "):
+        plan(V, D, np.nan, method)
+
+
+@pytest.mark.parametrize("change, text", [
+    ({"method": "lsa"}, "method: expected one of pq, opq, .*, got 'lsa'"),
+    ({"matrix": np.ones(3)}, r"matrix: expected shape \(\*, \*\), got \(3,\)"),
+    ({"matrix": np.full((20, 8), np.nan)}, "matrix: expected finite numbers, got 160 "),
+    ({"weights": np.ones(2)}, r"weights: expected shape \(20,\), got \(2,\)"),
+    ({"weights": -np.ones(20)}, "weights: expected at least 0, got -1"),
+    ({"seed": -1}, "seed: expected at least 0, got -1"),
+    ({"metric": np.eye(3)}, r"metric: expected shape \(8, 8\), got \(3, 3\)"),
+])
+def test_what_cannot_be_quantized_is_refused(change, text):
+    with pytest.raises(InputError, match=f"^{text}"):
+        fit(**{"matrix": np.ones((20, 8)), "ratio": 2, **change})
+
+
+def test_a_missing_faiss_is_named_with_its_command(matrix, monkeypatch):
+    """Only where it is needed."""
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match="^faiss: expected the package.*: pip install faiss-cpu"):
+        fit(matrix, 4, "rq")
+    fit(matrix, 4, "opq")
+
+
+# ------------------------------------------------------------------ rows
+
+
+def additive_of(matrix, method, g, r, U, private=()):
+    """(encoding, P) of rows by one plan."""
+    one = quantizers.Plan(V, D, (g, 8 // g), r, U, len(private), coded=True)
+    bag = None
+    if len(private):
+        entries = np.ones(len(private)), (private, np.arange(len(private)))
+        bag = quantizers.scipy.sparse.csr_array(entries, shape=(V, len(private)))
+    units = Units(np.zeros((V, r, 2), dtype=int), None, None, None, bag)
+    P = projection(matrix, np.ones(V), 8)
+    return additive(matrix, units, one, P, np.ones(V), 0, method), P
+
+
+@pytest.mark.parametrize("method", ["rq", "lsq"])
+@pytest.mark.parametrize("units", [16, 32, 256])
+def test_codes_and_books_are_what_faiss_decodes(method, units, matrix):
+    """Codes of 4, 5 and 8 bits; the control gives every term the codes of the next."""
+    points = matrix[:, :8].astype(np.float32)
+    one = quantizers.faiss_quantizer(8, 3, units, 0, method)
+    one.train(points)
+    codes = quantizers.read_codes(one, points, 3, quantizers.code_bits(units))
+    books = faiss.vector_to_array(one.codebooks).reshape(3, units, 8)
+    want = one.decode(one.compute_codes(points))
+    np.testing.assert_allclose(quantizers._decoded(books, codes), want, atol=1e-5)
+    assert np.abs(quantizers._decoded(books, np.roll(codes, 1, axis=1)) - want).max() > 0.1
+
+
+@pytest.mark.parametrize("method", ["rq", "lsq"])
+def test_books_are_weighted_means_and_lower_what_faiss_leaves(method, matrix):
+    points, f = matrix[:, :8].astype(np.float32), np.where(np.arange(V) < 70, 30.0, 1.0)
+
+    def off(decoded):
+        return f @ ((points - decoded) ** 2).sum(1)
+
+    books, codes = quantizers.faiss_codes(points, f, 3, 16, np.random.default_rng(0), method)
+    rng = np.random.default_rng(0)
+    one = quantizers.faiss_quantizer(8, 3, 16, int(rng.integers(2**31)), method)
+    one.train(points[rng.choice(V, V, p=f / f.sum())])
+    one.max_beam_size = 8
+    books = books.swapaxes(0, 1)  # (r, U, q)
+    mine = off(quantizers._decoded(books, codes))
+    assert mine < off(one.decode(one.compute_codes(points)))
+    again = quantizers.improved_books(points, f, codes, books, passes=20)
+    assert 0.95 * mine < off(quantizers._decoded(again, codes)) <= mine
+    for k in range(3):  # at the fixed point
+        rest = points - quantizers._decoded(again, codes) + again[k][codes[:, k]]
+        mean = (f[:, None] * rest)[codes[:, k] == 0].sum(0) / f[codes[:, k] == 0].sum()
+        np.testing.assert_allclose(again[k][0], mean, atol=0.02)
+
+
+def test_product_residual_terms_stand_in_their_blocks(matrix):
+    """Term k adds to block k mod g alone; the error of every block is that of its own terms."""
+    encoding, _ = additive_of(matrix, "prq", 2, 4, 16)
+    np.testing.assert_array_equal(encoding.tables[0][0], [[1, 0], [0, 1], [1, 0], [0, 1]])
+    target = matrix @ encoding.projection.T  # (V, 8), P with the rotation
+    want = np.zeros((V, 8))
+    for k in range(4):
+        block = slice(4 * (k % 2), 4 * (k % 2) + 4)
+        before = ((target[:, block] - want[:, block]) ** 2).sum()
+        want[:, block] += encoding.tables[1][encoding.index[:, k, 1], k]
+        assert ((target[:, block] - want[:, block]) ** 2).sum() < before
+    np.testing.assert_allclose(encoding.inner_rows(np.arange(V)), want, atol=1e-9)
+
+
+def test_opq_is_the_start_of_see_without_its_fit(matrix, counts, weights, monkeypatch):
+    """The same numbers, rounded alike; a fit of the start goes on from there, and down."""
+    monkeypatch.setitem(GRID, "opq", GRID["opq"][:1])
+    one = plan(V, D, 6, "opq", 8)[0]
+    kept = fit8(matrix, 6, "opq", weights, 3, counts)
+    P = projection(matrix, frequency_weights(counts, 1), one.inner_dim)
+    private = np.sort(np.argsort(-counts, kind="stable")[: one.private])
+    units = Units(kept.index * 0, None, None, None, kept.bag)
+    start = starts.quantizer_encoding(matrix, units, one, P, weights, 3)
+    want = rounded(fit_encoding(matrix, start, weights, sweeps=0)[0], 8)
+    np.testing.assert_array_equal(kept.rows(np.arange(V)), want.rows(np.arange(V)))
+    assert private_units(kept.bag)[0].tolist() == private.tolist()
+    better = rounded(fit_encoding(matrix, start, weights, None, 3, 1e-3)[0], 8)
+    assert relative_error(matrix, better, weights) < relative_error(matrix, kept, weights)
+
+
+def test_pq_cuts_the_columns_and_takes_the_nearest_centroid(matrix):
+    kept = fit(matrix, 6, "pq")
+    parts, q = kept.rank, kept.sizes[1]
+    assert kept.projection is None and kept.bag is None and parts * q == D
+    first = kept.tables[0][0]  # (parts, parts)
+    np.testing.assert_allclose(first, first[0, 0] * np.eye(parts), rtol=1e-6)
+    for k in range(parts):
+        book = first[0, 0] * kept.tables[1][:, k]  # (U, q), rounded: nearly the nearest
+        distances = ((matrix[:, None, k * q : (k + 1) * q] - book) ** 2).sum(-1)  # (V, U)
+        mine = distances[np.arange(V), kept.index[:, k, 1]]
+        assert (mine - distances.min(1)).mean() < 0.05 * mine.mean()
+
+
+def test_private_words_have_the_codes_0_and_the_best_vectors(matrix, counts):
+    words = np.array([3, 50, 699])
+    for method, g in (("rq", 1), ("prq", 2), ("lsq", 1)):
+        kept, _ = additive_of(matrix, method, g, 4, 16, words)
+        P = kept.projection
+        assert not kept.index[words].any() and kept.index[:, :, 1].any()
+        np.testing.assert_allclose(kept.rows(words), matrix[words] @ P.T @ P, atol=1e-9)
+        rest = np.setdiff1d(np.arange(V), words)
+        assert np.abs(kept.rows(rest) - matrix[rest] @ P.T @ P).mean() > 0.01
+
+
+# ------------------------------------------------------------------ weights, metric, seed
+
+
+@pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq", "svd-int8"])
+def test_words_of_more_weight_are_better_off(method, matrix):
+    """Control: the same call without the weights serves these words worse."""
+    heavy = np.where(np.arange(V) < 70, 50.0, 1.0)
+    first = (np.arange(V) < 70).astype(float)
+    one, even = (relative_error(matrix, fit8(matrix, 12, method, f), first) for f in (heavy, None))
+    assert one < 0.9 * even
+
+
+@pytest.mark.parametrize("method", ["opq", "rq", "prq", "svd-int8"])
+def test_a_metric_lowers_the_error_that_it_measures(method, matrix, weights, metric):
+    with_, without = (fit8(matrix, 12, method, weights, metric=C) for C in (metric, None))
+    assert in_metric(matrix, with_, weights, metric) < in_metric(matrix, without, weights, metric)
+    assert relative_error(matrix, with_, weights) > relative_error(matrix, without, weights)
+    same = fit8(matrix, 12, method, weights, metric=np.eye(D))
+    np.testing.assert_allclose(
+        relative_error(matrix, same, weights), relative_error(matrix, without, weights), rtol=0.1
+    )
+
+
+@pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq", "lsq"])
+def test_seeds_repeat_and_differ_and_arguments_stay(method, matrix):
+    before = matrix.copy()
+    one, same, other = (fit(matrix, 10, method, seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(one.index, same.index) and (matrix == before).all()
+    assert one.index.shape != other.index.shape or (one.index != other.index).any()
+
+
+def test_the_best_of_the_grid_is_kept(matrix, weights, monkeypatch):
+    best = relative_error(matrix, fit(matrix, 8, "opq", weights), weights)
+    for one in list(GRID["opq"]):
+        monkeypatch.setitem(GRID, "opq", [one])
+        assert relative_error(matrix, fit(matrix, 8, "opq", weights), weights) >= best
+
+
+# ------------------------------------------------------------------ rows of whole numbers
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rows_of_whole_numbers_are_within_half_a_step(bits, matrix):
+    """At 8 bits; at 4 a row may give up its largest entries for a finer step, if that is better."""
+    kept, top = scale_rows(matrix, bits), 2 ** (bits - 1) - 1
+    steps = (kept.scale * kept.steps.astype(float))[:, None]
+    error = np.abs(kept.rows(np.arange(V)) - matrix)
+    inside = np.abs(matrix) <= steps * top
+    half = np.broadcast_to(0.5 * steps, (V, D))
+    assert np.abs(kept.numbers).max() == top and (error <= half + 1e-9)[inside].all()
+    largest = np.abs(matrix).max(1, keepdims=True) / top
+    plain = ((np.rint(matrix / largest) * largest - matrix) ** 2).sum()
+    assert ((kept.rows(np.arange(V)) - matrix) ** 2).sum() < {8: 1.01, 4: 0.95}[bits] * plain
+    assert kept.bytes == V * D * bits // 8 + 2 * V + 4
+
+
+def test_rows_of_whole_numbers_at_any_scale_and_of_zeros(matrix):
+    for scale in (1e-30, 1.0, 1e30):
+        kept = scale_rows(scale * np.vstack([matrix, np.zeros(D)]), 8)
+        error = np.abs(kept.rows(np.arange(V)) / scale - matrix).max()
+        assert error < 0.05 and not kept.rows(V).any()
+    assert not scale_rows(np.zeros((3, 2)), 4).rows([0, 1, 2]).any()
+
+
+def test_factors_of_8_bits_are_near_the_best_of_their_rank(matrix, weights):
+    kept = fit(matrix, 6, "svd-int8", weights)
+    P = projection(matrix, weights, kept.inner_dim)
+    exact = weights @ ((matrix - matrix @ P.T @ P) ** 2).sum(1)
+    exact /= weights @ (matrix**2).sum(1)
+    assert exact < relative_error(matrix, kept, weights) < 1.05 * exact + 1e-4
+    assert kept.order == 1 and kept.index is None
