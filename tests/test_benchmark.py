@@ -16,6 +16,7 @@ from see_min.experiments.benchmark import (  # noqa: E402
     Bench,
     LowRank,
     TimedCall,
+    count_bytes,
     count_parameters,
     make_modules,
     measure_calls,
@@ -40,9 +41,11 @@ def report():
     return run_bench(TASK, log=lambda line: None)
 
 
-def test_all_but_dense_keep_the_same_number_of_parameters(modules):
+def test_see_keeps_to_the_bytes_and_all_others_to_the_parameters(modules):
     sizes = {name: count_parameters(module) for name, module in modules.items()}
-    assert sizes.pop("dense") == 300 * 32
+    assert sizes.pop("dense") == 300 * 32 == count_bytes(modules["dense"]) / 4
+    sizes["see"] = count_bytes(modules["see"]) / 4
+    assert modules["see"].coded and count_parameters(modules["see"]) > sizes["see"]
     for name, size in sizes.items():
         assert 0.75 < size * TASK.ratio / (300 * 32) < 1.2, name  # low rank is rounded up
 
@@ -56,14 +59,15 @@ def test_scores_of_every_module_are_those_of_its_rows(modules):
 
 
 def test_cached_rows_are_there_within_the_measurement_alone(modules):
-    module, seen = modules["see"], []
+    for name, held in (("see", "held"), ("see, by parameters", "cache")):
+        module, seen = modules[name], []
 
-    def call(h):
-        seen.append(module.cache is not None)
-        return module.scores(h)
+        def call(h, module=module, held=held, seen=seen):
+            seen.append(getattr(module, held) is not None)
+            return module.scores(h)
 
-    measure_calls({CACHED: TimedCall(module, call, torch.randn(2, 32), cached=True)}, 1, CPU)
-    assert all(seen) and module.cache is None
+        measure_calls({CACHED: TimedCall(module, call, torch.randn(2, 32), cached=True)}, 1, CPU)
+        assert all(seen) and getattr(module, held) is None
 
 
 def test_every_timed_backward_begins_without_gradients():
@@ -95,7 +99,7 @@ def test_peak_counts_what_is_held_at_once_beyond_the_result():
 def test_every_part_is_measured_once_per_method_and_call(report):
     keys = [(row["part"], row["call"], row["method"]) for row in report["rows"]]
     assert len(set(keys)) == len(keys)
-    forms = {"see", "see-shared", "paper, order 2", "paper, order 3"}
+    forms = {"see", "see, by parameters", "paper, order 2", "paper, order 3"}
     for part, call, expected in (
         ("lookup", "forward+backward", {"dense", "low-rank", *forms}),
         ("head", "forward", {"dense", "low-rank", *forms, CACHED}),

@@ -147,8 +147,8 @@ def test_to_encoding_gives_back_every_array(k, parts):
 
 
 @pytest.mark.parametrize("units", [200, 300, 70_000])
-def test_the_state_has_the_bytes_that_the_encoding_says(units):
-    """Index and bags in the smallest type, up to one scalar; and in bytes, which go anywhere."""
+def test_the_state_has_float32_and_an_index_of_the_smallest_whole_bytes(units):
+    """Bytes go anywhere: processes cannot send each other 16 bits."""
     rng = np.random.default_rng(0)
     tables = [rng.standard_normal((U, 2, 1)) for U in (units, 3)]
     index = np.stack([rng.integers(0, len(table), (V, 2)) for table in tables], axis=-1)
@@ -156,7 +156,10 @@ def test_the_state_has_the_bytes_that_the_encoding_says(units):
     bag = scipy.sparse.csr_array(np.eye(V, units))
     core = SememeEncoding(tables, index, None, bag, rng.standard_normal((units, 1)))
     module = SememeEmbedding(core)
-    assert sum(tensor.nbytes for tensor in module.state_dict().values()) == core.bytes
+    wide = 1 if units <= 256 else 2 if units <= 65536 else 4  # bytes of a unit's number
+    index_bytes = V * 2 * (wide + 1) + V * (1 + wide)  # two slots of two terms; lengths and a unit
+    state = module.state_dict().values()
+    assert sum(tensor.nbytes for tensor in state) == 4 * core.parameters + index_bytes
     assert {buffer.dtype for _, buffer in module.named_buffers()} == {torch.uint8, torch.int64}
     back = module.to_encoding()
     assert np.array_equal(back.index, index) and (back.bag != bag).nnz == 0
@@ -187,4 +190,4 @@ def test_from_embedding_keeps_what_the_layer_was():
     assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
     assert not module.training and not any(p.requires_grad for p in module.parameters())
     assert module.padding_idx == 4 and not module(torch.tensor(4)).any()
-    assert module.to_encoding().parameters <= 307 * 32 / 8
+    assert module.to_encoding().bytes <= 4 * 307 * 32 / 8

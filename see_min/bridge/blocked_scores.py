@@ -22,13 +22,19 @@ KEEP = 4  # d' <= D / KEEP: rows are kept for the backward pass, which is then a
 
 def blocked_scores(embedding, h):
     """Scores (N, V) of states (N, d') that the projection has met."""
-    tables = embedding.tables
-    if tables[0].device != h.device:  # a product with offloaded weights would be silent nonsense
-        raise InputError(f"scores: expected weights on {h.device}, got {tables[0].device}")
-    if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:
-        h = h.to(torch.get_autocast_dtype(h.device.type))  # products with out= do not cast
+    tables, h = embedding.tables, prepared(embedding, h)
     keep = h.requires_grad and KEEP * h.shape[1] <= embedding.embedding_dim
     return BlockedScores.apply(embedding, keep, h, embedding.bag_vectors, *tables)
+
+
+def prepared(embedding, h):
+    """States in the type that autocast asks for: products with out= and our own do not cast."""
+    device = embedding.table_0.device
+    if device != h.device:  # a product with offloaded weights would be silent nonsense
+        raise InputError(f"scores: expected weights on {h.device}, got {device}")
+    if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:
+        h = h.to(torch.get_autocast_dtype(h.device.type))
+    return h
 
 
 def blocks(embedding):

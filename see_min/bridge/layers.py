@@ -6,6 +6,7 @@
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
@@ -13,8 +14,10 @@ import torch
 from torch import nn
 
 from see_min.bridge.blocked_scores import blocked_scores
+from see_min.bridge.table_scores import places_of, table_scores
 from see_min.encoding import SememeEncoding, smallest
 from see_min.entangle import entangled_rows
+from see_min.units import Unit
 
 
 class SememeEmbedding(nn.Module):
@@ -29,7 +32,10 @@ class SememeEmbedding(nn.Module):
         super().__init__()
         self.order, self.num_embeddings = encoding.order, len(encoding)
         self.padding_idx, self.scale = padding_idx, scale
+        self.names = None  # {"words": V str, "slot_names": n lists, "bag_names": U str}, if known
+        self.bits, self.bag_derived = encoding.bits, encoding.bag_derived
         self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
+        self.held = self.sorted_words = None  # of `table_scores`: within `cached_rows`, or kept
         once = {}  # a table of several slots stays one parameter
         named = {f"table_{j}": table for j, table in enumerate(encoding.tables)}
         has_bag = encoding.bag is not None and encoding.bag_vectors.size  # one of no units is none
@@ -39,9 +45,10 @@ class SememeEmbedding(nn.Module):
             if array is not None and id(array) not in once:
                 once[id(array)] = nn.Parameter(torch.as_tensor(array).to(dtype, copy=True))
             self.register_parameter(name, None if array is None else once[id(array)])
+        most = max(map(len, encoding.tables))
         for j, table in enumerate(encoding.tables):
-            own = encoding.index is None  # the unit of a word is the word
-            units = None if own else _digits(encoding.index[:, :, j], len(table))
+            known = encoding.index is None or len(table) == 1 < most  # it is the word, or 0
+            units = None if known else _digits(encoding.index[:, :, j], len(table))
             self.register_buffer(f"index_{j}", units)  # (V, k, b), k = 1 or r
         if self.bag_vectors is not None:
             counts = np.diff(encoding.bag.indptr)  # (V,)
@@ -49,10 +56,10 @@ class SememeEmbedding(nn.Module):
             self.register_buffer("bag_lengths", _digits(counts, counts.max() + 1))  # (V, b)
             self.register_buffer("bag_units", units)  # (entries of M, b)
             self.register_buffer("bag_starts", None, persistent=False)  # (V,)
-            _set_starts(self)
-            self.register_load_state_dict_post_hook(_set_starts)
         factor = None if padding_idx is None else torch.tensor(padding, dtype=dtype)
         self.register_buffer("padding", factor)  # in the state: a fresh model has another pad row
+        _set_starts(self)
+        self.register_load_state_dict_post_hook(_set_starts)
 
     @classmethod
     def like(cls, layer, encoding):
@@ -77,6 +84,13 @@ class SememeEmbedding(nn.Module):
         return [getattr(self, f"table_{j}") for j in range(self.order)]
 
     @property
+    def coded(self):
+        """Whether slot 1 has one unit, and slot 2 a code of one byte for each of r terms."""
+        if self.order != 2 or self.index_0 is not None or self.index_1 is None:
+            return False
+        return self.index_1.shape[1:] == (self.table_0.shape[1], 1)
+
+    @property
     def inner_dim(self):
         return math.prod(table.shape[2] for table in self.tables)
 
@@ -87,7 +101,7 @@ class SememeEmbedding(nn.Module):
     @property
     def weight(self):
         """E (V, D), computed at every use: for code that asks an embedding for its weight."""
-        return self._project(self.inner_rows(self.all_ids()))
+        return self.rows(self.all_ids())
 
     def all_ids(self):
         return torch.arange(self.num_embeddings, device=self.table_0.device)  # (V,)
@@ -96,10 +110,12 @@ class SememeEmbedding(nn.Module):
         """Rows of each flat table (U_j r, q_j) that words use: a list of n tensors (W r,)."""
         r = self.table_0.shape[1]
         term = torch.arange(r, device=ids.device)  # (r,)
-        units = [ids[:, None]] * self.order  # (W, 1)
-        if self.index_0 is not None:  # index_select, unlike [ids], refuses negative ids
-            index = [getattr(self, f"index_{j}") for j in range(self.order)]  # (V, k, b)
-            units = [_numbers(slot.index_select(0, ids)) for slot in index]  # (W, k)
+        index = [getattr(self, f"index_{j}") for j in range(self.order)]  # (V, k, b)
+        own = all(slot is None for slot in index)
+        rest = ids[:, None] * own  # (W, 1), of slots without an index
+        units = [  # index_select, unlike [ids], refuses negative ids
+            rest if slot is None else _numbers(slot.index_select(0, ids)) for slot in index
+        ]  # (W, k)
         return [(unit * r + term).flatten() for unit in units]  # (W r,)
 
     def leaves(self, places, tables):
@@ -107,6 +123,12 @@ class SememeEmbedding(nn.Module):
         flat = [table.flatten(0, 1) for table in tables]  # (U_j r, q_j): index_select is faster
         leaves = [table.index_select(0, place) for table, place in zip(flat, places)]
         return [leaf.view(-1, *table.shape[1:]) for leaf, table in zip(leaves, tables)]
+
+    @property
+    def bagged(self):
+        """Words (N,) whose bags have units, these (entries of M,), and where each begins (N,)."""
+        words = self.bag_lengths.any(1).nonzero().flatten()  # (N,)
+        return words, _numbers(self.bag_units), self.bag_starts[words]
 
     def bags(self, ids):
         """(units, offsets) as `nn.EmbeddingBag` takes them: row after row of M[ids]."""
@@ -120,8 +142,33 @@ class SememeEmbedding(nn.Module):
         """Rows before the projection, (W, d'), from the cache where it may be used."""
         if self.cache is not None and not torch.is_grad_enabled():
             return self.cache.index_select(0, ids)
-        products = entangled_rows(self.leaves(self.places(ids), self.tables))  # (W, d')
+        if self.coded:  # sum_k a_k (x) leaf_k of all words is one product
+            r, leaf = self.table_0.shape[1], self.coded_leaves(ids)  # (W, r q)
+            products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf.view(len(ids), r, -1))
+            products = products.reshape(len(ids), -1)  # (W, d')
+        else:
+            products = entangled_rows(self.leaves(self.places(ids), self.tables))  # (W, d')
         return self.finished(ids, products, self.bag_vectors)
+
+    def coded_leaves(self, ids):
+        """The leaves of slot 2 side by side, (W, r q)."""
+        r = self.table_1.shape[1]
+        codes = self.index_1[..., 0].index_select(0, ids).int()  # (W, r)
+        places = codes * r + torch.arange(r, dtype=torch.int32, device=ids.device)  # (W, r)
+        leaf = self.table_1.flatten(0, 1).index_select(0, places.flatten())  # (W r, q)
+        return leaf.view(len(ids), -1)  # (W, r q)
+
+    def coded_rows(self, ids):
+        """Rows (W, D): leaves @ B, where B[k, j] = sum_g a_kg P[g, j] is (r q, D)."""
+        g, D = self.table_0.shape[2], self.embedding_dim
+        B = (self.table_0[0] @ self.projection.view(g, -1)).view(-1, D)  # (r q, D)
+        rows = self.coded_leaves(ids) @ B  # (W, D)
+        if self.bag_vectors is not None:
+            few = self.bag_lengths[ids].any(1).nonzero().flatten()  # (N,): most bags are empty
+            units, offsets = self.bags(ids[few])
+            more = nn.functional.embedding_bag(units, self.bag_vectors, offsets, mode="sum")
+            rows = rows.index_add(0, few, (more @ self.projection).to(rows.dtype))
+        return self.pad(ids, rows)
 
     def finished(self, ids, rows, bag_vectors):
         """Sums of products (W, d') plus bags, padded."""
@@ -131,23 +178,30 @@ class SememeEmbedding(nn.Module):
         return self.pad(ids, rows)
 
     def pad(self, ids, rows):
-        """Rows (W, d'), that of `padding_idx` times `padding`."""
+        """Rows, that of `padding_idx` times `padding`."""
         if self.padding_idx is None:
             return rows
         factor = torch.where(ids == self.padding_idx, self.padding, 1.0)  # (W,)
         return rows * factor[:, None].to(rows.dtype)
 
-    def _project(self, rows):
+    def rows(self, ids):
+        """Rows of E, (W, D), not scaled."""
+        cached = self.cache is not None and not torch.is_grad_enabled()
+        if self.coded and self.projection is not None and not cached:
+            return self.coded_rows(ids)
+        rows = self.inner_rows(ids)  # (W, d')
         return rows if self.projection is None else rows @ self.projection  # (W, D)
 
     def forward(self, ids):
         """Embeddings (..., D) of ids (...)."""
         flat = ids.reshape(-1).long()  # (W,)
-        if len(flat) > self.num_embeddings:  # every row once is cheaper
-            rows = self.inner_rows(self.all_ids()).index_select(0, flat)  # (W, d')
+        if self.coded:  # text repeats words, and each row costs a product with (r q, D)
+            once, place = flat.unique(return_inverse=True)  # (W',), (W,)
+            rows = self.rows(once).index_select(0, place)  # (W, D)
+        elif len(flat) > self.num_embeddings:  # every row once is cheaper
+            rows = self.rows(self.all_ids()).index_select(0, flat)  # (W, D)
         else:
-            rows = self.inner_rows(flat)  # (W, d')
-        rows = self._project(rows)  # (W, D)
+            rows = self.rows(flat)  # (W, D)
         if self.padding_idx is not None:
             rows = torch.where((flat == self.padding_idx)[:, None], rows.detach(), rows)
         rows = rows if self.scale == 1.0 else rows * self.scale
@@ -160,16 +214,39 @@ class SememeEmbedding(nn.Module):
 
     @torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
     def scores(self, h):
-        """As `plain_scores`, in blocks of words, or with the cached rows."""
-        if self.cache is not None and not torch.is_grad_enabled():
+        """As `plain_scores`: with the cached rows, by tables, or in blocks of words."""
+        cached = self.cache is not None and not torch.is_grad_enabled()
+        if cached or (self.coded and h.device.type != "cpu"):
             return self.plain_scores(h)
         h = h if self.projection is None else h @ self.projection.T  # (..., d')
-        scores = blocked_scores(self, h.reshape(-1, h.shape[-1]))  # (N, V)
+        # On a CPU r additions per word and state took less time than making rows for products at
+        # 1, 16, 128 and 512 states, with and without gradients; accelerators are made for products.
+        compute = table_scores if self.coded else blocked_scores
+        scores = compute(self, h.reshape(-1, h.shape[-1]))  # (N, V)
         return scores.view(*h.shape[:-1], self.num_embeddings)
 
+    @property
+    def description(self):
+        """What the state does not say: bits of a file, and names; `describe` reads it."""
+        return {"bits": self.bits, "bag_derived": self.bag_derived, "names": self.names}
+
+    def describe(self, description):
+        """Take over a `description`."""
+        for key in self.description.keys() & description.keys():
+            setattr(self, key, description[key])
+
     def to_encoding(self):
-        """Back to numpy, in the parameters' precision (float32 for bfloat16)."""
-        return encoding_of(self.state_dict())
+        """Back to numpy, in the parameters' precision (float32 for bfloat16), with its names."""
+        names, encoding = self.names or {}, encoding_of(self.state_dict())
+        slots, bag = names.get("slot_names"), names.get("bag_names")
+        return replace(
+            encoding,
+            words=names.get("words"),
+            slot_names=slots and [list(map(Unit.parse, slot)) for slot in slots],
+            bag_names=bag and list(map(Unit.parse, bag)),
+            bits=self.bits,
+            bag_derived=self.bag_derived,
+        )
 
 
 class TiedHead(nn.Module):
@@ -193,17 +270,21 @@ def cached_rows(model):
     """Within this, each SememeEmbedding computes its inner rows (V, d') once, for reading only.
 
     A head then costs one product, as it should for a token at a time. Parameters must not change
-    meanwhile; where gradients are recorded, the cache is not used.
+    meanwhile; where gradients are recorded, the cache is not used. Of codes on a CPU it holds the
+    places in the tables instead of rows: fewer bytes to read, 4 r instead of 4 d' per word.
     """
     own = [module for module in model.modules() if isinstance(module, SememeEmbedding)]
     try:
         with torch.no_grad():
             for module in own:
-                module.cache = module.inner_rows(module.all_ids())  # (V, d')
+                if module.coded and module.table_1.device.type == "cpu":
+                    module.held = places_of(module)  # (V, r)
+                else:
+                    module.cache = module.inner_rows(module.all_ids())  # (V, d')
         yield
     finally:
         for module in own:
-            module.cache = None
+            module.cache = module.held = None
 
 
 def encoding_of(state, prefix=""):
@@ -217,8 +298,10 @@ def encoding_of(state, prefix=""):
             arrays[key.removeprefix(prefix)] = once.setdefault(place, exact.detach().cpu().numpy())
     slots = range(sum(name.startswith("table_") for name in arrays))
     index = bag = None
-    if "index_0" in arrays:
-        index = np.stack([arrays[f"index_{j}"] for j in slots], axis=-1)  # (V, k, n)
+    stored = [arrays.get(f"index_{j}") for j in slots]
+    some = next((one for one in stored if one is not None), None)
+    if some is not None:  # a slot with one unit has no index
+        index = np.stack([np.zeros_like(some) if one is None else one for one in stored], axis=-1)
     if "bag_vectors" in arrays:
         ends = np.append(0, np.cumsum(arrays["bag_lengths"]))  # (V + 1,)
         units, shape = arrays["bag_units"], (len(ends) - 1, len(arrays["bag_vectors"]))
@@ -240,6 +323,8 @@ def _numbers(digits):
 
 
 def _set_starts(module, _=None):
-    """Where each bag begins; a loaded state may hold other bags."""
-    lengths = _numbers(module.bag_lengths)  # (V,)
-    module.bag_starts = lengths.cumsum(0) - lengths  # (V,)
+    """Where each bag begins; a loaded state may hold other bags and codes."""
+    module.sorted_words = None
+    if module.bag_vectors is not None:
+        lengths = _numbers(module.bag_lengths)  # (V,)
+        module.bag_starts = lengths.cumsum(0) - lengths  # (V,)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from see_min.bridge.layers import SememeEmbedding
 from see_min.bridge.swap import find_embedding, make_replacement, replace_embedding
 from see_min.errors import InputError, check_finite, check_ids
 from see_min.fitting import relative_error
 from see_min.related.registry import ENCODINGS, approximate, check_methods
+from see_min.storage import rounded
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 
@@ -24,8 +26,8 @@ class Compressed:
     names: list  # dotted names of what was replaced, the embedding first, then its heads
     shape: tuple  # (V, D)
     parameters: int
-    bytes: int  # 4 per parameter, and the index as it is stored
-    ratio: float  # V D / parameters
+    bytes: int  # of a file: parameters, in the bits of one, and index
+    ratio: float  # 4 V D / bytes; where parameters are counted V D / parameters
     error: float  # sum_w ||E0[w] - E[w]||^2 / sum_w ||E0[w]||^2
     seconds: float  # of the fit
 
@@ -103,8 +105,19 @@ def _encode(tied, vocabulary, method, ratio, options):
     check_finite(tied.name, matrix)
     encoding = approximate(matrix, vocabulary, method, ratio, **options)
     size, error = encoding.parameters, relative_error(matrix, encoding)
-    numbers = size, encoding.bytes, matrix.size / size, error, time.perf_counter() - start
+    counted = encoding.bytes / 4 if encoding.bits else size
+    numbers = size, encoding.bytes, matrix.size / counted, error, time.perf_counter() - start
     return make_replacement(tied, encoding), numbers
+
+
+@torch.no_grad()
+def round_parameters(model):
+    """Round the parameters of each SememeEmbedding to the `bits` of a file, as saving does."""
+    for module in model.modules():
+        if isinstance(module, SememeEmbedding) and module.bits:
+            kept = SememeEmbedding(rounded(module.to_encoding(), module.bits)).state_dict()
+            for name, parameter in module.named_parameters():
+                parameter.copy_(kept[name])
 
 
 @contextmanager

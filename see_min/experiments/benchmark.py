@@ -1,8 +1,8 @@
 """`bench`: what look-ups, tied heads and fits cost beside dense.
 
-Everything compared keeps the same number of parameters, sees the same inputs and is timed in turn,
-once each per round in a new order: a machine that is busy for a while slows all of them, and the
-ratios to dense stay meaningful.
+`see` takes 1/ratio of the bytes of the dense matrix, everything else 1/ratio of its parameters. All
+see the same inputs and are timed in turn, once each per round in a new order: a machine that is
+busy for a while slows all of them, and the ratios to dense stay meaningful.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from math import sqrt
 
@@ -25,7 +25,7 @@ from torch.utils.benchmark import Timer
 
 from see_min.bridge.layers import SememeEmbedding, cached_rows
 from see_min.bridge.model import device_memory
-from see_min.budget import low_rank, plan_paper, plan_see
+from see_min.budget import low_rank, plan_bytes, plan_paper, plan_see
 from see_min.errors import check_at_least
 from see_min.experiments import reports
 from see_min.experiments.options import parse_ratio
@@ -34,9 +34,10 @@ from see_min.fitting import fit, frequency_weights, low_rank_encoding, projectio
 from see_min.toy.training import pick_device
 from see_min.units import Annotation, assign, shared_units
 
-CACHED = "see, cached rows"  # of heads without gradients alone
+CACHED = "see, cached"  # within `cached_rows`: of heads without gradients alone
 CALLS = ("forward", "forward+backward")
 FITTED, SWEEPS = ("see", "paper, order 3"), 3
+BITS = 6  # of a parameter of `see`, as in `encode`
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states",
           "fit": "Fit of {:,} rows"}
 
@@ -104,8 +105,7 @@ def synthetic_vocabulary(count, seed, sememes=2000, morphemes=5000):
 def plans(task, dimension, annotations=()):
     """{method: Plan} of every form of SEE at this size."""
     size, known = (task.rows, dimension, task.ratio), len(shared_units(annotations))
-    return {"see": plan_see(*size, known=known),
-            "see-shared": plan_see(*size, known=known, per_term=False),
+    return {"see": plan_bytes(*size, bits=BITS), "see, by parameters": plan_see(*size, known=known),
             "paper, order 2": plan_paper(*size, 2), "paper, order 3": plan_paper(*size, 3)}
 
 
@@ -116,11 +116,17 @@ def start_of(plan, words, annotations, seed):
     if plan.form == "see":
         P = np.random.default_rng(seed).standard_normal((plan.inner_dim, plan.dimension))
         P /= sqrt(plan.dimension)
-    return random_encoding(units, plan, seed, P), units
+    encoding = random_encoding(units, plan, seed, P)
+    if plan.coded:
+        first, second = encoding.tables
+        codes = np.random.default_rng(seed).integers(0, len(second), encoding.index.shape)
+        codes[..., 0] = 0
+        encoding = replace(encoding, tables=[first[:1], second], index=codes, bits=BITS)
+    return encoding, units
 
 
 def make_modules(task, dimension, words, annotations):
-    """{method: module}, all but dense with about V D / ratio parameters."""
+    """{method: module}, all but dense with about 1 / ratio of its bytes or parameters."""
     torch.manual_seed(task.seed)
     rank = low_rank(task.rows, dimension, task.ratio)
     out = {"dense": Dense(task.rows, dimension), "low-rank": LowRank(task.rows, dimension, rank)}
@@ -236,7 +242,8 @@ def call_rows(task, part, size, dimension, modules, device):
         numbers = measure_calls(calls, task.repeats, device)
         for name, own in numbers.items():
             rows.append({"part": part, "call": call, "method": name, "dimension": dimension,
-                         "size": size, "parameters": count_parameters(calls[name].module), **own,
+                         "size": size, "parameters": count_parameters(calls[name].module),
+                         "bytes": count_bytes(calls[name].module), **own,
                          "ratio": own["ms"] / numbers["dense"]["ms"]})
     return rows
 
@@ -244,6 +251,13 @@ def call_rows(task, part, size, dimension, modules, device):
 def count_parameters(module):
     """Numbers that a module keeps."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_bytes(module):
+    """Of a file, with the index; float32 where nothing else is said."""
+    if isinstance(module, SememeEmbedding):
+        return module.to_encoding().bytes
+    return 4 * count_parameters(module)
 
 
 def fit_rows(task, dimension, words, annotations):
@@ -265,7 +279,8 @@ def fit_rows(task, dimension, words, annotations):
             found[name] = "sweep", encoding, np.diff(marks).tolist()
     svd = summary(found["low-rank"][2])["ms"]
     rows = [{"part": "fit", "call": call, "method": name, "dimension": dimension, "size": V,
-             "parameters": encoding.parameters, "peak_bytes": None, **summary(seconds)}
+             "parameters": encoding.parameters, "bytes": encoding.bytes, "peak_bytes": None,
+             **summary(seconds)}
             for name, (call, encoding, seconds) in found.items()]
     return [row | {"ratio": row["ms"] / svd} for row in rows]
 
@@ -277,8 +292,8 @@ def run_bench(task, log=print):
     Returns
     -------
     {"task", "environment", "rows"}
-        A row has part (lookup, head, fit), call, method, dimension, size, parameters, ms (median),
-        low, high, repeats, ratio (to dense; of a fit to the SVD), peak_bytes.
+        A row has part (lookup, head, fit), call, method, dimension, size, parameters, bytes (of a
+        file), ms (median), low, high, repeats, ratio (to dense; of a fit to the SVD), peak_bytes.
 
     Raises
     ------
@@ -312,16 +327,17 @@ def table(report):
     """The measurement as Markdown: one table per part and size, the environment."""
     task = report["task"]
     text = [f"Command: `{task['command']}`",
-            f"{task['rows']:,} rows at 1/{task['ratio']:g} of the parameters; medians in ms, taken "
-            "in turn in one run; in brackets the ratio to dense (of a fit: to one SVD). Peak: MB "
-            "held at once beyond parameters, inputs and the result."]
+            f"{task['rows']:,} rows at 1/{task['ratio']:g} of the bytes (`see`) or parameters (the "
+            "rest); medians in ms, taken in turn in one run; in brackets the ratio to dense (of a "
+            "fit: to one SVD). MB: of a file. Peak: MB held at once beyond parameters, inputs and "
+            "the result."]
     groups = {}  # {(part, dimension, size): {method: {call: row}}}
     for row in report["rows"]:
         lines = groups.setdefault((row["part"], row["dimension"], row["size"]), {})
         lines.setdefault(row["method"], {})[row["call"]] = row
     for (part, dimension, size), lines in groups.items():
         calls = list(dict.fromkeys(call for own in lines.values() for call in own))
-        head = ["method", "parameters", *calls]
+        head = ["method", "parameters", "MB", *calls]
         head += [f"peak, {call}" for call in calls if part != "fit"]
         rows = [[name, *_cells(own, calls)][: len(head)] for name, own in lines.items()]
         text += [f"{TITLES[part].format(size)}, D = {dimension}:",
@@ -330,13 +346,13 @@ def table(report):
 
 
 def _cells(own, calls):
-    """Of one method: parameters, the time of each call, the peak of each call."""
+    """Of one method: parameters, bytes, the time of each call, the peak of each call."""
     found = [own.get(call, {}) for call in calls]
     times = [f"{one['ms']:.3g} ({one['ratio']:.2f})" if one else "–" for one in found]
     peaks = [f"{one['peak_bytes'] / 1e6:,.2f}" if one.get("peak_bytes") is not None else "–"
              for one in found]
-    parameters = next(iter(own.values()))["parameters"]
-    return [f"{parameters:,}", *times, *peaks]
+    row = next(iter(own.values()))
+    return [f"{row['parameters']:,}", f"{row['bytes'] / 1e6:.2f}", *times, *peaks]
 
 
 def add_arguments(parser):

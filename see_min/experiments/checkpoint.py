@@ -20,7 +20,7 @@ def save_checkpoint(model, path, words):
     """Write sizes, state, words (of a translator: of each language) and names of units; no code."""
     name = next(name for name, (kind, _) in KINDS.items() if kind is type(model))
     parts = {key: model.get_submodule(key) for key in model.embeddings}
-    names = {key: getattr(part, "names", None) for key, part in parts.items()}
+    names = {key: getattr(part, "description", None) for key, part in parts.items()}
     stored = {"format": name, "config": asdict(model.config), "words": list(words), "names": names}
     with atomic_path(path) as temporary:
         torch.save(stored | {"state": model.state_dict()}, temporary)
@@ -53,6 +53,6 @@ def _put_embeddings(model, state, names, device):
             continue
         if table.data_ptr() not in made:
             new = SememeEmbedding(encoding_of(state, f"{name}.")).to(device)
-            new.names = names.get(name)  # those of words and units
+            new.describe(names.get(name) or {})  # its bits, names of words and units
             made[table.data_ptr()] = new
         setattr(model, name, made[table.data_ptr()])

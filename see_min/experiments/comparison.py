@@ -1,28 +1,32 @@
 """`compare`: methods on one embedding matrix, at equal budgets and without finetuning.
 
-All keep 1/ratio of the parameters, but for the quantizers: these have few parameters and many
-codes, and are given 1/ratio of the *bytes*, codes included. Every row says both.
+`see` and the quantizers keep 1/ratio of the *bytes*, codes included; forms that have hardly any
+codes keep 1/ratio of the parameters. Every row says both. With a model and a text, errors are those
+that the model sees: the fit's metric is measured on the text.
 """
 
 import sys
 import time
+from functools import partial
 from itertools import product
 
 import numpy as np
 
 from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
-from see_min.experiments.options import LEXICON, parse_ratio
+from see_min.experiments.options import LEXICON, check_mix, parse_ratio
 from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
 from see_min.experiments.sources import coverage_line, find_source, named_benchmarks
 from see_min.files import check_writable
 from see_min.fitting import frequency_weights, relative_error
+from see_min.recipe import FIT_POWER, MIX
 from see_min.related import registry
+from see_min.starts import Mapped, metric_roots
 from see_min.words.formats import load_lexicon
 
 RATIOS = (10, 20, 40, 80)
 MEANS = ("parameters", "bytes", "error", "weighted_error", "cosine", "seconds")
-COMPARED = ("no_knowledge", "shuffled", "random_units")  # what see is set against
+COMPARED = ("no_knowledge", "shuffled", "random_units")  # controls of see-derived
 
 
 class Dense:
@@ -39,12 +43,24 @@ class Dense:
         return np.asarray(self.matrix[ids])
 
 
-def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None):
+class Seen:
+    """Rows as a metric sees them: `rows(ids) @ S`."""
+
+    def __init__(self, approximation, S):
+        self.approximation, self.S = approximation, S
+
+    def rows(self, ids):
+        """Rows (N, D)."""
+        return self.approximation.rows(ids) @ self.S
+
+
+def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None, S=None):
     """What is left of a matrix (V, D): sizes, errors, and rank correlations with what people say.
 
     `benchmarks` is {name: [(word, word, score)]}, `sentences(rows (V, D))` a score. The result has
-    parameters, bytes; error (relative squared), weighted_error (by sqrt(count + 1)), cosine;
-    scores, rare_scores (pairs with a word of the rarer half of the words), pairs.
+    parameters, bytes; error (relative squared), weighted_error (what fits minimise: weights of the
+    recipe, rows seen through S), cosine; scores, rare_scores (pairs with a word of the rarer half
+    of the words), pairs.
     """
     rows_of_words, counts = vocabulary.rows_of_words, vocabulary.counts
     known = sorted(rows_of_words.values(), key=lambda row: (-counts[row], row))
@@ -54,26 +70,29 @@ def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None):
     scores = {name: one["spearman"] for name, one in found.items()}
     if sentences is not None:
         scores["STS"] = sentences(approximation.rows(np.arange(len(matrix))))
+    weights = frequency_weights(counts, FIT_POWER)
+    seen = (matrix, approximation) if S is None else (Mapped(matrix, S), Seen(approximation, S))
     return {
         "parameters": int(approximation.parameters),
         "bytes": int(registry.bits(approximation)) // 8,
         "error": relative_error(matrix, approximation),
-        "weighted_error": relative_error(matrix, approximation, frequency_weights(counts)),
+        "weighted_error": relative_error(*seen, weights),
         "cosine": mean_cosine(matrix, approximation.rows), "scores": scores,
         "rare_scores": {name: one["rare_spearman"] for name, one in found.items()},
         "pairs": {name: [one["pairs"], one["rare_pairs"]] for name, one in found.items()},
     }
 
 
-def reachable(shape, vocabulary, methods, ratios, log=None):
+def reachable(shape, vocabulary, methods, ratios, log=None, **options):
     """[(ratio, method)] of all, before any work: ratios out of reach are refused.
 
-    With `log` they are left out instead, as long as something is left.
+    With `log` they are left out instead, as long as something is left. Options are those of
+    `see_min.related.registry.plan_method`.
     """
     found, refusal = [], None
     for ratio, method in product(ratios, methods):
         try:
-            registry.plan_method(shape, vocabulary, method, ratio)
+            registry.plan_method(shape, vocabulary, method, ratio, **options)
             found.append((ratio, method))
         except InputError as error:
             if log is None:
@@ -86,26 +105,31 @@ def reachable(shape, vocabulary, methods, ratios, log=None):
 
 
 def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, seeds=(0,),
-                   benchmarks=None, sentences=None, log=print, **options):
+                   benchmarks=None, sentences=None, log=print, metric=None, mix=MIX, **options):
     """All methods, ratios and seeds: rows of `measure_rows` with method, ratio, seed, seconds.
 
     The dense matrix is first. Methods that draw no random numbers run with the first seed alone.
     With "all" among the methods, ratios that a method cannot reach are left out; else they are
-    refused before any work. The options are those of `see_min.recipe`.
+    refused before any work. Metric, mix and the options are those of `see_min.recipe.encode`.
     """
     check_at_least("seeds", min(seeds), 0)
     names, benchmarks = registry.check_methods(methods), benchmarks or {}
-    lines = reachable(matrix.shape, vocabulary, names, ratios, log if "all" in methods else None)
+    left_out = log if "all" in methods else None
+    lines = reachable(matrix.shape, vocabulary, names, ratios, left_out, **options)
     work = [(ratio, method, seed) for ratio, method in lines
             for seed in (seeds[:1] if method in registry.SEEDLESS else seeds)]
+    S = None if metric is None else metric_roots(metric, mix)[0]
+    options |= {"metric": metric, "mix": mix}
+    measured = partial(measure_rows, matrix, vocabulary, benchmarks=benchmarks,
+                       sentences=sentences, S=S)
     rows = [{"method": "dense", "ratio": 1, "seed": seeds[0], "seconds": 0.0}]
-    rows[0] |= measure_rows(matrix, vocabulary, Dense(matrix), benchmarks, sentences)
+    rows[0] |= measured(Dense(matrix))
     for done, (ratio, method, seed) in enumerate(work, start=1):
         start = time.perf_counter()
         approximation = registry.approximate(matrix, vocabulary, method, ratio, seed, **options)
         seconds = time.perf_counter() - start
         row = {"method": method, "ratio": ratio, "seed": seed, "seconds": seconds}
-        rows.append(row | measure_rows(matrix, vocabulary, approximation, benchmarks, sentences))
+        rows.append(row | measured(approximation))
         log(f"{done}/{len(work)} {method} at {ratio:g}x, seed {seed}: {_scores_line(rows[-1])}")
     return rows
 
@@ -137,13 +161,13 @@ def _mean_score(values):
 
 
 def knowledge_gains(rows):
-    """score(see) - score(control) at the same ratio and seed.
+    """`see-derived` minus a control at the same ratio and seed.
 
     {(ratio, control): {name of the score: array (seeds,)}}; "rare NAME" for pairs with a rare word.
     """
     found, out = {(row["method"], row["ratio"], row["seed"]): row for row in rows}, {}
     for (control, ratio, seed), row in found.items():
-        see = found.get(("see", ratio, seed))
+        see = found.get(("see-derived", ratio, seed))
         if control not in COMPARED or see is None:
             continue
         for prefix, key in (("", "scores"), ("rare ", "rare_scores")):
@@ -172,7 +196,9 @@ def table(report):
     head.append("seconds")
     pairs = [f"{name} {used:,} ({few:,} rare)" for name, (used, few) in dense["pairs"].items()]
     note = (f"Scores are Spearman's correlations, means of {seeds} seed{'s' * (seeds > 1)}. Sizes "
-            "are shares of the dense ones, bytes with indices. Errors are squared and relative.")
+            "are shares of the dense ones, bytes with indices. Errors are squared and relative; "
+            "the weighted one is what fits minimise. see-derived and its controls do not store the "
+            "index of the lexicon: compare their bytes with no other line.")
     text = [f"Command: `{report['task']['command']}`", note, reports.markdown_table(head, rows),
             f"Pairs whose two words are in the vocabulary: {', '.join(pairs) or 'none'}."]
     text += [*_gain_table(report["rows"]), reports.environment_lines(report)]
@@ -187,8 +213,8 @@ def _gain_table(rows):
     for ratio, control in sorted(gains, key=lambda key: (key[0], COMPARED.index(key[1]))):
         own = gains[ratio, control]
         lines.append([f"{ratio:g}, {control}", *(_gain(own.get(name)) for name in names)])
-    return ["What the lexicon contributes, score(see) - score(control), lowest and highest seed:",
-            reports.markdown_table(["ratio, control", *names], lines)]
+    head = "What the lexicon contributes, score(see-derived) - score(control), lowest and highest:"
+    return [head, reports.markdown_table(["ratio, control", *names], lines)]
 
 
 def _gain(values):
@@ -255,6 +281,8 @@ def add_arguments(parser):
                         help="default: 10 20 40 80")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,), metavar="N",
                         help="default: 0")
+    parser.add_argument("--mix", type=float, default=MIX, metavar="X",
+                        help="share of the text's metric in the fit (default: 0.7; 0: none)")
     parser.add_argument("--layers", action="store_true",
                         help="compare methods for the blocks of a small GPT and BERT instead")
     parser.add_argument("--quick", action="store_true",
@@ -270,6 +298,7 @@ def run(arguments, command):
         return layers.run(arguments, command)
     given = arguments.methods or registry.METHODS
     registry.check_methods(given)
+    check_mix(arguments.mix)
     check_writable(arguments.out)
     benchmarks = named_benchmarks(arguments.similarity)
     pairs = None if arguments.sts is None else read_sentence_pairs(arguments.sts)
@@ -284,12 +313,23 @@ def run(arguments, command):
     rows = run_comparison(
         source.matrix, vocabulary, given, tuple(dict.fromkeys(arguments.ratios or RATIOS)),
         tuple(dict.fromkeys(arguments.seeds)), benchmarks, sentences, _log,
-        sweeps=2 if arguments.quick else 10)
+        metric=_metric(source, arguments), mix=arguments.mix,
+        sweeps=1 if arguments.quick else None)
     task = {"command": command, "source": source.name, "rows": V, "dimension": D,
             "lexicon": arguments.lexicon}
     report = {"task": task, "environment": reports.environment(), "rows": rows}
     paths = reports.write_files(report, arguments.out, "compare", table, figure)
     print(f"{table(report)}written: {', '.join(map(str, paths))}")
+
+
+def _metric(source, arguments):
+    """What the model sees of the rows in the text; a model of no sentences has plain squares."""
+    if not arguments.mix:
+        return None
+    try:
+        return source.metric(arguments.corpus)
+    except InputError as error:
+        _log(f"no metric is measured: {error}")
 
 
 def _log(line):

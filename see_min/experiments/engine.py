@@ -1,4 +1,4 @@
-"""One engine for every experiment: a dense teacher, students of equal size, resumable phases.
+"""One engine for every experiment: a dense teacher, students at equal ratios, resumable phases.
 
     teacher --measure--> row
     for each ratio and method:
@@ -18,19 +18,31 @@ from dataclasses import asdict, dataclass, fields
 from tqdm import tqdm
 
 from see_min.bridge.finetune import LANGUAGE, stage1, stage2
-from see_min.bridge.model import compress, device_memory
+from see_min.bridge.metric import measure_metric
+from see_min.bridge.model import compress, device_memory, round_parameters
+from see_min.bridge.swap import find_embedding
 from see_min.errors import InputError, check_at_least
+from see_min.experiments.options import check_mix
 from see_min.experiments.reports import environment, format_value, table, write_report
 from see_min.files import check_writable, write_atomic
 from see_min.fitting import frequency_weights, relative_error
 from see_min.related.registry import ENCODINGS, check_methods, plan_method
-from see_min.toy.training import TrainConfig, join_processes, pick_device, processes
+from see_min.toy.data import IGNORE
+from see_min.toy.training import (
+    TrainConfig,
+    join_processes,
+    of_the_first,
+    on_device,
+    pick_device,
+    processes,
+)
 from see_min.words.formats import load_lexicon
 
 # not in a fingerprint: what changes no other phase, and files, whose contents are in it
 UNCOUNTED = ("ratios", "methods", "device", "lexicon", "corpus", "parallel", "valid_parallel",
              "source_lexicon", "model", "sts")
 HELD_OUT = 20
+METRIC_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,10 @@ class Settings:
     lexicon: str = "sample"
     methods: tuple = ("see",)
     ratios: tuple = (10, 40)
+    count: str = "bytes"  # what a ratio counts: bytes of a file, or parameters
+    mix: float = 0.7  # share of the text's metric in the fit; 0: plain squares
     order: int | None = None
-    sweeps: int = 10
+    sweeps: int | None = None  # those of the recipe
     corpus: str | None = None
     parallel: tuple | None = None
     block_size: int = 64
@@ -62,8 +76,11 @@ class Settings:
             name, value = field.name.replace("_", "-"), getattr(self, field.name)
             if field.type is int and name != "seed":
                 check_at_least(name, value, 1)
-            if field.type is float and not 0 < value < math.inf:
+            if field.type is float and name != "mix" and not 0 < value < math.inf:
                 raise InputError(f"{name}: expected a number above 0, got {value:g}")
+        if self.sweeps is not None:
+            check_at_least("sweeps", self.sweeps, 1)
+        check_mix(self.mix)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
         for method in check_methods(self.methods):
@@ -91,6 +108,14 @@ class Subject:
 
     def __init__(self, settings, device, log=print):
         self.settings, self.device, self.log = settings, device, log
+
+    def output(self, model, batch):
+        """(what an error of the rows should not change, the states that meet the head).
+
+        Both are the last states where there is a target: the measure and the losses see no other.
+        """
+        state = model.hidden_states(*batch.inputs)[-1][batch.targets != IGNORE]  # (N, D)
+        return state, state
 
     def lexicon(self, name):
         """A lexicon; what it lacks is logged."""
@@ -123,10 +148,10 @@ class Experiment:
             for method in settings.methods:
                 for words in subject.vocabularies.values():
                     shape = len(words), subject.dimension
-                    plan_method(shape, words, method, ratio, order=settings.order)
+                    plan_method(shape, words, method, ratio, **_planned(settings))
         self.phase = Phases(self.out, _fingerprint(settings, subject), resume, self.log)
         self.config = TrainConfig(settings.accumulate, settings.bf16)
-        self.model = None  # the teacher
+        self.model, self.metrics = None, None  # the teacher, and {embedding: its metric}
 
     def run(self):
         """All phases; their rows, and what a reader needs to repeat them."""
@@ -144,7 +169,8 @@ class Experiment:
         for ratio in settings.ratios:
             for method in settings.methods:
                 rows += self.phase(f"{method}-{ratio:g}", self._student, method, ratio)
-        told = {key: value for key, value in asdict(settings).items() if value not in (None, False)}
+        told = {key: value for key, value in asdict(settings).items()
+                if value is not None and value is not False}
         return {"task": told | self.subject.facts(), "environment": environment(), "rows": rows,
                 "seconds": time.perf_counter() - start}
 
@@ -173,6 +199,7 @@ class Experiment:
                         task=self.subject.task, config=self.config)
         rows.append(self._row(student, method, ratio, "stage1", 0, done) | result)
         result = self._stage2(student, self.batches[steps:])
+        round_parameters(student)  # what is measured is what a file holds
         rows.append(self._row(student, method, ratio, "stage2", 0, done) | result)
         if processes()[0] == 0:
             self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
@@ -183,15 +210,36 @@ class Experiment:
     def _compress(self, student, method, ratio):
         """([Compressed of each embedding], mean relative error weighted by frequency)."""
         settings, done, errors = self.settings, [], []
+        if self.metrics is None:
+            self.metrics = {name: self._metric(name) for name in self.subject.vocabularies}
         for name, words in self.subject.vocabularies.items():
-            options = {"sweeps": settings.sweeps, "seed": settings.seed, "order": settings.order}
-            with tqdm(total=settings.sweeps, desc=method, disable=None, leave=False) as bar:
+            options = {"seed": settings.seed, "sweeps": settings.sweeps, **_planned(settings)}
+            options |= {"metric": self.metrics[name], "mix": settings.mix}
+            with tqdm(desc=method, disable=None, leave=False) as bar:
                 options["progress"] = lambda sweep, error, bar=bar: bar.update()
                 done += compress(student, words, ratio, name=name, method=method, **options)
             E0 = self.model.get_submodule(name).weight.detach().cpu().double().numpy()  # (V, D)
             encoding = student.get_submodule(name).to_encoding()
             errors.append(relative_error(E0, encoding, frequency_weights(words.counts)))
         return done, sum(errors) / len(errors)
+
+    def _metric(self, name):
+        """What the teacher sees of an embedding's rows in the first batches; None for mix 0."""
+        if self.settings.mix == 0:
+            return None
+        tied = find_embedding(self.model, name)
+        layers = [self.model.get_submodule(key) for key in tied.shared]
+        head = next(map(self.model.get_submodule, tied.heads), None)
+
+        def output(batch):
+            state, states = self.subject.output(self.model, batch)
+            if head is not None:
+                self.model.logits(states.detach())  # the hook of `head` sees what meets it
+            return state
+
+        batches = (on_device(batch, self.subject.device) for batch in self.batches[:METRIC_BATCHES])
+        found = measure_metric(layers, output, batches, head, seed=self.settings.seed)  # (D, D)
+        return of_the_first(found, self.subject.device)
 
     def _show(self, rows):
         metric = self.subject.metric
@@ -233,6 +281,11 @@ def run_command(kind, settings, arguments, command):
 def log(line):
     """A line on stdout at once."""
     print(line, flush=True)
+
+
+def _planned(settings):
+    """The options of a plan."""
+    return {"order": settings.order, "count": settings.count}
 
 
 def _fingerprint(settings, subject):

@@ -6,7 +6,6 @@ compressed folder says in evaluation.json how it was measured, so that `evaluate
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from see_min.bridge.hf import save_compressed
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments.engine import Settings, Subject, hold_out, run_command
-from see_min.experiments.hf_models import count_ids, load_pretrained
+from see_min.experiments.hf_models import count_ids, load_pretrained, sentences_of, unit
 from see_min.experiments.measure import masked_accuracy, perplexity, sts
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.experiments.similarity import read_sentence_pairs
@@ -28,7 +27,7 @@ RECORD = "evaluation.json"  # in a compressed folder
 MASKED_STEPS = 20  # batches of the measure of mlm
 FLAGS = {"corpus": "FILE, plain text", "sts": "FILE.csv, sentence,sentence,score",
          "parallel": "SOURCE TARGET, sentences and their translations"}
-QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 2}
+QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1}
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,7 @@ class EncoderFolder(FolderSubject):
         self.valid = read_sentence_pairs(self.settings.sts)
         if not held_out:
             return []
-        parts = [part for line in self.lines() for part in re.split(r"(?<=[.;!?])\s+", line)]
-        ids = self.model.encode(parts, special=True)
+        ids = self.model.encode(sentences_of(self.lines()), special=True)
         self.train = [one for one in ids if len(one) >= FEWEST]
         return ids
 
@@ -158,6 +156,10 @@ class EncoderFolder(FolderSubject):
         chances = data.swap_chances(next(iter(self.vocabularies.values())))
         special, size = self.model.tokenizer.all_special_ids, self.settings.batch_size
         return data.span_batches(self.train, size, steps, seed, chances, special)
+
+    def output(self, model, batch):
+        """The direction of each sentence's vector: STS compares angles. There is no head."""
+        return unit(model.means(batch.inputs[0])), None
 
     def score(self, model):
         return sts(model.vectors, self.valid), None

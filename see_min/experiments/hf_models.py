@@ -1,6 +1,7 @@
 """Models of transformers with the protocol of the toy models, and what is measured of them."""
 
 import copy
+import re
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from see_min.bridge.finetune import EmbeddingTask
 from see_min.bridge.hf import load_model
 from see_min.bridge.layers import cached_rows
+from see_min.bridge.metric import measure_metric
 from see_min.bridge.swap import input_embedding
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments.measure import in_batches
@@ -150,17 +152,35 @@ class Pretrained(nn.Module):
         """Ids of each line; with special tokens it is cut to the block size."""
         return encode_lines(self.tokenizer, lines, special, self.block_size if special else None)
 
+    def means(self, rows):
+        """Mean of the last hidden states over the tokens of each sentence: ids (b, t) -> (b, H)."""
+        valid = (rows != self.pad)[..., None]  # (b, t, 1)
+        return (self.hidden_states(rows)[-1] * valid).sum(1) / valid.sum(1)  # (b, H)
+
     @torch.no_grad()
     def vectors(self, sentences):
-        """Mean of the last hidden states over the tokens of each sentence, (N, H)."""
-
-        def means(rows):
-            valid = (rows != self.pad)[..., None]  # (b, t, 1)
-            states = self.hidden_states(rows)[-1]  # (b, t, H)
-            return ((states * valid).sum(1) / valid.sum(1)).float().cpu()  # (b, H)
-
+        """`means` of each sentence, (N, H)."""
         ids = self.encode(sentences, special=True)
-        return torch.stack(in_batches(means, ids, self.pad, self.device))
+        found = in_batches(lambda rows: self.means(rows).float().cpu(), ids, self.pad, self.device)
+        return torch.stack(found)
+
+    def sentence_metric(self, sentences, seed=0):
+        """`measure_metric` of the words, where what counts is the direction of `vectors`."""
+        ids = self.encode(sentences, special=True)
+        batches = []
+        in_batches(lambda rows: batches.append(rows) or rows, ids, self.pad, self.device, 20)
+        layer = self.model.get_input_embeddings()
+        return measure_metric(layer, lambda rows: unit(self.means(rows)), batches, seed=seed)
+
+
+def unit(vectors):
+    """Vectors (b, H) of length 1."""
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+def sentences_of(lines):
+    """The sentences of lines of text."""
+    return [part for line in lines for part in re.split(r"(?<=[.;!?])\s+", line)]
 
 
 class PretrainedTranslator(Pretrained):

@@ -1,5 +1,7 @@
 """Flags that several commands share; nothing heavy is imported."""
 
+from see_min.errors import InputError
+
 LEXICON = "sample (default), none, openhownet, a folder, a file, or several joined by +"
 
 
@@ -11,6 +13,13 @@ def parse_ratio(text):
     """
     value = float(text)
     return int(value) if value.is_integer() else value
+
+
+def check_mix(value):
+    """Refuse a share of the metric that is none: plain squares keep a part."""
+    if not 0 <= value < 1:
+        raise InputError(f"mix: expected 0 to below 1, got {value:g}")
+    return value
 
 
 def add_data_arguments(parser):
@@ -27,7 +36,11 @@ def add_run_arguments(parser, methods):
     parser.add_argument("--lexicon", metavar="NAME", help=f"what words mean: {LEXICON}")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"default: {methods}")
     parser.add_argument("--ratios", type=parse_ratio, nargs="+", metavar="R",
-                        help="dense parameters / parameters kept (default: 10 40)")
+                        help="dense size / size kept (default: 10 40)")
+    parser.add_argument("--count", choices=("bytes", "parameters"),
+                        help="what a ratio counts: a file's bytes (default), or as the papers do")
+    parser.add_argument("--mix", type=float, metavar="X",
+                        help="share of the text's metric in the fit (default: 0.7; 0: none)")
     parser.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument("--out", default="out", metavar="FOLDER",

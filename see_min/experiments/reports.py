@@ -22,8 +22,9 @@ from see_min.files import atomic_path, write_atomic
 METRICS = {"perplexity": False, "masked accuracy": True, "STS": True, "BLEU": True}
 DECIMALS = {"masked accuracy": 3, "STS": 3}  # all others: 1
 STAGES = {"fit": "after the fit", "stage1": "after stage 1", "stage2": "after stage 2"}
-ORDER = ("dense", "see", "see-shared", "paper", "morphemes", "weighted-svd", "svd", "no_knowledge",
-         "shuffled", "random_units", "fixed")  # of lines of a table
+ORDER = ("dense", "see", "see-derived", "no_knowledge", "shuffled", "random_units", "fixed",
+         "see-parameters", "see-shared", "paper", "morphemes", "weighted-svd", "svd", "svd-int8",
+         "svd-int4", "pq", "opq", "rq", "prq", "lsq", "int8", "int4")  # of lines of a table
 SIZES = (("embedding_parameters", 1e3, "embedding parameters (thousands)"),
          ("embedding_bytes", 1e6, "embedding, indices included (MB)"))
 
@@ -34,12 +35,15 @@ SIGNED = "cividis"  # numbers of both signs: lightness rises with the value
 GRID = {"color": "#E3E3E3", "lw": 0.8}
 LONG, SHORT, DOTS = (0, (6, 2)), (0, (2, 1.2)), (0, (1, 1))
 STYLES = {  # colour, marker, dashes
-    "see": (BLUE, "o", "-"), "see-shared": (SKY, "s", LONG), "paper": (SKY, "X", SHORT),
+    "see": (BLUE, "o", "-"), "see-derived": (BLUE, "s", LONG), "see-parameters": (SKY, "o", "-"),
+    "see-shared": (SKY, "s", LONG), "paper": (SKY, "X", SHORT),
     "morphemes": (SKY, "d", DOTS), "weighted-svd": (RED, "^", "-"), "svd": (RED, "v", LONG),
     "shuffled": (PINK, "v", SHORT), "random_units": (GREEN, "D", SHORT),
     "no_knowledge": (GREY, "X", LONG), "fixed": (GREY, "d", DOTS), "pq": (BLACK, "p", LONG),
-    "opq": (BLACK, "h", "-"), "direction": (RED, "*", DOTS), "word2ket": (PURPLE, "<", "-"),
-    "word2ketxs": (PURPLE, ">", LONG), "tt": (PURPLE, "s", DOTS),
+    "opq": (BLACK, "h", "-"), "rq": (ORANGE, "h", "-"), "prq": (ORANGE, "p", LONG),
+    "lsq": (ORANGE, "d", DOTS), "svd-int8": (RED, "s", SHORT), "svd-int4": (RED, "D", SHORT),
+    "int8": (BLACK, "s", DOTS), "int4": (BLACK, "D", DOTS), "direction": (RED, "*", DOTS),
+    "word2ket": (PURPLE, "<", "-"), "word2ketxs": (PURPLE, ">", LONG), "tt": (PURPLE, "s", DOTS),
     "direction-ae": (BROWN, "h", "-"), "offline": (BROWN, "8", LONG), "dense": (BLACK, "*", "--"),
 }
 OTHER_STYLES = ((ORANGE, "P", "-"), (ORANGE, "X", LONG), (GREY, "*", SHORT), ("#5F7A1F", ">", "-"))

@@ -17,6 +17,7 @@ from see_min.words.tokens import read_vocabulary
 from see_min.words.vocabulary import build_vocabulary, count_words, read_counts
 
 BLOCK = 4096  # rows per step of the search for NaN and infinity
+METRIC_SENTENCES, FEWEST_WORDS = 400, 6  # for the metric of an encoder
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,19 @@ class Source:
 
         lines = [line for line in read_lines(text) if line.strip()]
         return count_ids(encode_lines(self.tokenizer, lines, special=True), len(self.words))
+
+    def metric(self, text, seed=0):
+        """What the model sees of the rows in sentences of a text; None without model or text."""
+        if self.model is None or text is None or str(text).endswith(".tsv"):
+            return None
+        from see_min.experiments.hf_models import Pretrained, sentences_of
+
+        model, tokenizer = self.model, self.tokenizer
+        found = [one for one in sentences_of(read_lines(text)) if len(one.split()) >= FEWEST_WORDS]
+        if not found:
+            return None
+        chosen = np.random.default_rng(seed).permutation(len(found))[:METRIC_SENTENCES]
+        return Pretrained(model, tokenizer, "encoder").sentence_metric([found[i] for i in chosen])
 
     def sts(self, pairs, matrix):
         """The STS of the model with `matrix` (V, D) as its embedding, which stays there."""

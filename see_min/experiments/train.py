@@ -1,8 +1,8 @@
 """`train`: a toy GPT, BERT or translator is trained, compressed by several methods, and finetuned.
 
-At each ratio the students start from the same teacher, keep the same number of parameters and see
-the same batches: `see`, opponents (`paper`, `weighted-svd`, for a translator `morphemes`), and the
-controls `random_units` (no knowledge) and `shuffled` (the knowledge of other words).
+At each ratio the students start from the same teacher, take the same number of bytes and see the
+same batches: `see`, the opponents `opq` and `svd-int8`, and `see-derived`, whose knowledge costs no
+bytes, beside its control `shuffled`, the knowledge of other words.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,7 @@ MASK = "<mask>"
 PAD, BEGIN, END = 0, 1, 2  # the first words of each language
 ALIGNED = "aligned"  # as the source's lexicon: the senses of a word's translations
 QUICK_PACKAGES = ("numpy", "matplotlib")
-METHODS = ("see", "paper", "weighted-svd", "random_units", "shuffled")
-TRANSLATION_METHODS = ("see", "weighted-svd", "random_units", "shuffled", "morphemes")
+METHODS = ("see", "see-derived", "shuffled", "opq", "svd-int8")
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ class TrainSettings(Settings):
 
 
 TRANSLATION = {
-    "methods": TRANSLATION_METHODS, "vocab_size": 8000, "batch_size": 32, "teacher_steps": 4000,
+    "vocab_size": 8000, "batch_size": 32, "teacher_steps": 4000,
     "stage1_steps": 30, "stage2_steps": 170, "lr": 1e-4, "embedding_lr_scale": 12.0,
 }
 QUICK = {"vocab_size": 1500, "n_embd": 96, "block_size": 32, "n_head": 2, "teacher_steps": 300,
          "stage1_steps": 5, "stage2_steps": 25, "max_windows": 64}
 QUICK_TRANSLATION = {"vocab_size": 1500, "n_embd": 64, "n_head": 2, "teacher_steps": 300,
-                     "stage1_steps": 5, "stage2_steps": 25, "sweeps": 5}
+                     "stage1_steps": 5, "stage2_steps": 25}
 
 
 def train_settings(task="lm", quick=False, **given):
@@ -282,7 +281,7 @@ def add_arguments(parser):
     parser.add_argument("--source-lexicon", metavar="NAME",
                         help="lexicon of the source's language, none, or aligned: the senses of a "
                              "word's translations (default: --lexicon)")
-    add_run_arguments(parser, f"{' '.join(METHODS)}; morphemes instead of paper for a translation")
+    add_run_arguments(parser, " ".join(METHODS))
 
 
 def run(arguments, command):
