@@ -15,8 +15,10 @@ FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/results.md), not derived:
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
-# by bytes: d' in units of D / sqrt(ratio), share of private vectors, terms per block
-GRID = ((3.2, 0.12, 1), (3.2, 0.0, 1), (2.4, 0.12, 1), (2.4, 0.0, 1), (2.8, 0.06, 2))
+# By bytes: d' in units of D / sqrt(ratio), share of private vectors, terms per block. A share of 1
+# is low-rank factors: every word has its own vector. Less than 0.12 lowers the weighted error a
+# little and sentences a lot (docs/results.md).
+GRID = ((3.2, 0.12, 1), (2.4, 0.12, 1), (2.8, 0.12, 2), (2.8, 0.4, 1), (None, 1.0, 1))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
@@ -203,6 +205,7 @@ def plan_bytes(
     ((14, 10), 14, (1, 256), True)
     """
     V, D, budget = vocabulary, dimension, 4 * vocabulary * dimension / ratio
+    arguments = vocabulary, dimension, ratio, known, derived, bits
 
     def plan(rank, width, units, knowledge):
         blocks = min(max(1, rank // stages), width)
@@ -212,6 +215,13 @@ def plan_bytes(
     least = plan(1, 2, 2, 0).bytes(0, bits)
     check_ratio(ratio, 4 * V * D / least, "the form see")
     number = bits / 8  # bytes of a parameter
+    if share == 1:
+        inner = max(1, min(D, int((budget - 5 * V) / ((bits - 2) / 8 * V + number * D))))
+        found = replace(plan(1, inner, 2, 0), private=V)
+        while inner > 1 and found.bytes(V, bits) > budget:
+            inner -= 1
+            found = replace(plan(1, inner, 2, 0), private=V)
+        return found if found.bytes(V, bits) <= budget else plan_bytes(*arguments)
     width = min(D, width * D / sqrt(ratio), 0.2 * budget / (number * D))
     width = max(2, int(width))
     units = 256

@@ -120,7 +120,7 @@ def encode(
         matrix = Mapped(matrix, S)
     weights = frequency_weights(words.counts, FIT_POWER)
     if plan.coded:
-        start, units = _best_start(matrix, words, weights, plans, control, seed)
+        start, units = _best_start(matrix, words, weights, plans, control, seed, bits)
         ridge = RIDGE_CODED
     else:
         units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
@@ -140,7 +140,7 @@ def _projection(matrix, words, inner_dim):
     return projection(matrix, frequency_weights(words.counts, PROJECTION_POWER), inner_dim)
 
 
-def _best_start(matrix, words, weights, plans, control, seed):
+def _best_start(matrix, words, weights, plans, control, seed, bits):
     """The quantizer of lowest weighted error among those of the plans, and its Units.
 
     So the fit, which only goes down, ends below each of them.
@@ -152,7 +152,8 @@ def _best_start(matrix, words, weights, plans, control, seed):
         start = quantizer_encoding(matrix, units, plan, P[: plan.inner_dim], weights, seed)
         if len(plans) == 1:
             return start, units
-        error = relative_error(matrix, fit(matrix, start, weights, sweeps=0)[0], weights)
+        kept = rounded(fit(matrix, start, weights, sweeps=0)[0], bits)
+        error = relative_error(matrix, kept, weights)
         if error < least:
             best, least = (start, units), error
     return best

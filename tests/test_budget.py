@@ -98,26 +98,35 @@ def test_all_but_tiny_plans_use_97_percent(form, per_term):
 @kinds
 @pytest.mark.parametrize("ratio", [2, 8])
 def test_index_bytes_are_the_bytes_of_the_index_arrays_in_the_file(form, per_term, ratio, tmp_path):
-    """D29: whole numbers in the file that are no names are the index; a plan counts them."""
+    """D29: the packed arrays of index and bag in the file; a plan allows for bags of 255 units."""
     plan, encoding = built(form, per_term, ratio)
-    encoding.slot_names = encoding.bag_names = None
     encoding.save(tmp_path / "e.npz")
+    names = ["index.0", "index.1", *["bag.lengths", "bag.units"] * (form == "see")]
     with np.load(tmp_path / "e.npz") as stored:
-        arrays = [stored[name] for name in stored.files if stored[name].dtype.kind in "iu"]
-    assert encoding.index_bytes == sum(array.nbytes for array in arrays)
-    assert len(arrays) == 2 + 2 * (form == "see")
+        assert encoding.index_bytes == sum(stored[name].nbytes for name in names)
+        others = {name for name in stored.files if stored[name].dtype.kind == "u"} - {*names}
+        assert all("names" in name for name in others)
+        lengths = 601 - stored["bag.lengths"].nbytes if form == "see" else 0
     entries = 0 if encoding.bag is None else encoding.bag.nnz
-    assert plan.bytes(entries) == encoding.bytes == 4 * encoding.parameters + encoding.index_bytes
-    assert plan.bytes(entries + 1) > plan.bytes(entries) or form != "see"  # entries are counted
+    assert encoding.bytes == 4 * encoding.parameters + encoding.index_bytes
+    assert plan.bytes(entries) == encoding.bytes + lengths
+    assert plan.bytes(entries + 8) > plan.bytes(entries) or form != "see"  # entries are counted
 
 
-@pytest.mark.parametrize("count, width", [(256, 1), (257, 2), (65536, 2), (65537, 4)])
-def test_an_index_entry_takes_the_fewest_bytes_that_hold_its_table(count, width, tmp_path):
-    """D29: at the numbers where the width changes; no index, no bytes."""
-    encoding = SememeEncoding([np.zeros((count, 1, 2))], np.array([[[0]], [[count - 1]], [[3]]]))
+COUNTS = [(1, 0), (2, 1), (3, 2), (64, 6), (65, 7), (256, 8), (257, 9), (65536, 16), (65537, 17)]
+
+
+@pytest.mark.parametrize("count, bits", COUNTS)
+def test_an_index_entry_takes_the_fewest_bits_that_tell_the_units_of_its_table_apart(
+    count, bits, tmp_path
+):
+    """D29: at the numbers where the width changes; one unit, no bits; no index, no bytes."""
+    assert 2**bits >= count > 2**bits / 2
+    index = np.array([0, count - 1, min(3, count - 1)]).reshape(3, 1, 1)
+    encoding = SememeEncoding([np.zeros((count, 1, 2))], index)
     encoding.save(tmp_path / "e.npz")
     with np.load(tmp_path / "e.npz") as stored:
-        assert encoding.index_bytes == 3 * width == stored["index.0"].nbytes
+        assert encoding.index_bytes == -(-3 * bits // 8) == stored["index.0"].nbytes
     assert SememeEncoding([np.zeros((count, 1, 2))], None).index_bytes == 0
 
 

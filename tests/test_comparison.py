@@ -1,6 +1,7 @@
 """Comparisons on a matrix whose rows are sums of vectors of sememes: knowledge must help."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from see_min.experiments.comparison import (
     run_comparison,
 )
 from see_min.fitting import frequency_weights
+from see_min.recipe import FIT_POWER
 from see_min.related import registry
 from see_min.words.lexicon import Lexicon
 from see_min.words.vocabulary import build_vocabulary
@@ -49,28 +51,32 @@ def pairs(number=40):
     return [(WORDS[a], WORDS[b], float(i * i % 23)) for i, (a, b) in enumerate(drawn)]
 
 
-def error(data, method, ratio):
-    found = registry.approximate(*data, method, ratio, sweeps=3)
+def error(data, method, ratio, count):
+    found = registry.approximate(*data, method, ratio, sweeps=3, count=count)
     return ((data[0] - found.rows(np.arange(V))) ** 2).sum()
 
 
-@pytest.mark.parametrize("ratio", [3, 6])
-def test_knowledge_leaves_less_error_than_its_controls(data, ratio):
-    own = error(data, "see", ratio)
-    assert all(own < 0.6 * error(data, control, ratio) for control in COMPARED)
+@pytest.mark.parametrize("ratio, count", [(3, "parameters"), (6, "parameters"), (20, "bytes"),
+                                          (24, "bytes")])
+def test_knowledge_leaves_less_error_than_its_controls(data, ratio, count):
+    """By bytes from the ratio on at which codes alone are too few."""
+    own = error(data, "see-derived", ratio, count)
+    assert all(own < 0.7 * error(data, control, ratio, count) for control in COMPARED)
 
 
-def test_knowledge_is_worth_nothing_where_rows_have_nothing_to_do_with_it(data):
+@pytest.mark.parametrize("ratio, count", [(4, "parameters"), (20, "bytes")])
+def test_knowledge_is_worth_nothing_where_rows_have_nothing_to_do_with_it(data, ratio, count):
     """The control of the test above: rows of other words."""
     permuted = np.random.default_rng(1).permutation(data[0]), data[1]
-    assert error(permuted, "see", 4) > 0.8 * error(permuted, "shuffled", 4)
+    own, other = (error(permuted, name, ratio, count) for name in ("see-derived", "shuffled"))
+    assert own > 0.8 * other
 
 
 def test_measures_are_those_of_loops(data):
     E0, vocabulary = data
     found = registry.approximate(*data, "svd", 4)
     row = measure_rows(E0, vocabulary, found, {"a": pairs()}, sentences=np.sum)
-    E, f = found.rows(np.arange(V)), frequency_weights(vocabulary.counts)
+    E, f = found.rows(np.arange(V)), frequency_weights(vocabulary.counts, FIT_POWER)
     squares = [((E0[w] - E[w]) ** 2).sum() for w in range(V)]
     norms = [(E0[w] ** 2).sum() for w in range(V)]
     assert row["error"] == pytest.approx(sum(squares) / sum(norms), rel=1e-12)
@@ -80,6 +86,21 @@ def test_measures_are_those_of_loops(data):
     assert row["scores"]["STS"] == pytest.approx(E.sum(), rel=1e-12)
     rare = {WORDS[w] for w in range(V // 2, V)}  # counts fall
     assert row["pairs"] == {"a": [40, sum(a in rare or b in rare for a, b, _ in pairs())]}
+
+
+def test_the_weighted_error_is_that_of_the_metric_and_no_other_measure_is(data):
+    """An error e costs 0.7 e C e^T + 0.3 |e|^2, with C of trace D."""
+    C = np.diag(np.linspace(0.1, 1.9, D))
+    found, plain = registry.approximate(*data, "svd", 4), {"metric": None}
+    rows = [run_comparison(*data, ("svd",), (4,), log=str, **how)[1]
+            for how in (plain, {"metric": 5 * C, "mix": 0.7})]
+    off = data[0] - found.rows(np.arange(V))
+    f, G = frequency_weights(data[1].counts, FIT_POWER), 0.7 * C + 0.3 * np.eye(D)
+    cost = sum(f[w] * off[w] @ G @ off[w] for w in range(V))
+    norm = sum(f[w] * data[0][w] @ G @ data[0][w] for w in range(V))
+    assert rows[1]["weighted_error"] == pytest.approx(cost / norm, rel=1e-9)
+    assert rows[0]["weighted_error"] != pytest.approx(cost / norm, rel=1e-3)
+    assert rows[0]["error"] == rows[1]["error"]
 
 
 def test_rows_may_stand_in_any_order(data):
@@ -123,12 +144,12 @@ def a_row(method, ratio, seed, score, rare=None):
 
 
 def test_means_are_over_seeds_and_gains_per_seed():
-    rows = [a_row("see", 4, 0, 0.75, 0.5), a_row("see", 4, 1, 0.25),
+    rows = [a_row("see-derived", 4, 0, 0.75, 0.5), a_row("see-derived", 4, 1, 0.25),
             a_row("shuffled", 4, 0, 0.5, 0.125), a_row("shuffled", 4, 1, 0.125),
             a_row("shuffled", 8, 0, 0.0)]
     means = mean_rows(rows)
-    assert means["see", 4]["error"] == means["see", 4]["scores"]["a"] == 0.5
-    assert means["see", 4]["rare_scores"]["a"] is None
+    mean = means["see-derived", 4]
+    assert mean["error"] == mean["scores"]["a"] == 0.5 and mean["rare_scores"]["a"] is None
     gains = knowledge_gains(rows)
     assert list(gains) == [(4, "shuffled")]
     assert {name: own.tolist() for name, own in gains[4, "shuffled"].items()} == {
@@ -147,16 +168,17 @@ def command(data, tmp_path):
 
 
 def test_the_command_writes_data_a_table_and_a_figure(command, tmp_path, capsys):
-    code, said, log = call(capsys, *command, "--methods", "see", "shuffled", "--ratios", 4,
-                           "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
+    code, said, log = call(capsys, *command, "--methods", "see-derived", "shuffled",
+                           "--ratios", 4, "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
     out = tmp_path / "out"
     assert code == 0 and {path.name for path in out.iterdir()} == {
         "compare.json", "compare.md", "compare.png"}
     table = (out / "compare.md").read_text()
-    assert said.startswith(table) and "1/4 see at 4x, seed 0: " in log
+    assert said.startswith(table) and "1/4 see-derived at 4x, seed 0: " in log
     rows = json.loads((out / "compare.json").read_text())["rows"]
-    see = np.mean([row["scores"]["a"] for row in rows if row["method"] == "see"])
-    assert "| see, 4 | 1/4." in table and f"{see:.3f}" in table
+    see = np.mean([row["scores"]["a"] for row in rows if row["method"] == "see-derived"])
+    assert re.search(r"\| see-derived, 4 \| 1/[\d.]+ \| 1/4\.", table)  # parameters, bytes
+    assert f"{see:.3f}" in table
     assert "What the lexicon contributes" in table and "Pairs whose two words" in table
 
 
@@ -164,6 +186,8 @@ def test_flags_that_make_no_sense_are_refused(command, tmp_path, capsys):
     sts = "sts: expected --model, whose embedding the matrix can replace, got none"
     assert sts in refused(capsys, *command, "--sts", tmp_path / "sts.csv")
     assert "method: expected one of see, " in refused(capsys, *command, "--methods", "lsa")
+    for mix in ("1", "nan", "-0.1"):
+        assert "mix: expected 0 to below 1, got " in refused(capsys, *command, "--mix", mix)
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from torch import nn
 
 from see_min.bridge import SememeEmbedding, TiedHead, compress, to_dense
 from see_min.bridge import model as module
+from see_min.bridge.model import round_parameters
+from see_min.budget import plan_see
+from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
+from see_min.storage import pack
+from see_min.units import shared_units
 from see_min.words.lexicon import Lexicon
 from see_min.words.vocabulary import build_vocabulary
 
@@ -74,7 +80,7 @@ def test_a_compressed_model_has_the_logits_of_the_dense_one_with_its_rows(name):
     is_tied = isinstance(head, TiedHead) and head.embedding is embedding
     assert isinstance(embedding, SememeEmbedding) and is_tied == (name != "llama untied")
     assert count(dense) - count(model) == V * D - report.parameters
-    assert report.ratio == V * D / report.parameters >= RATIO and report.shape == (V, D)
+    assert report.ratio == 4 * V * D / report.bytes >= RATIO and report.shape == (V, D)
     replaced = {id(model.get_submodule(key)) for key in report.names}
     assert replaced <= {id(embedding), id(head)}
     assert embedding.scale == (D**0.5 if name == "bart" else 1)
@@ -180,7 +186,19 @@ class Tied(nn.Module):
         return self.head(self.words(ids))
 
 
-@pytest.mark.parametrize("method", ["see", "paper", "morphemes", "weighted-svd", "shuffled"])
+METHODS = ["see", "see-derived", "shuffled", "see-parameters", "paper", "morphemes", "weighted-svd",
+           "opq", "svd-int8"]
+NOTES = ("format", "bits", "slots", "bag.most", "bag.check")  # in a file, but no numbers or codes
+
+
+def stored_bytes(encoding):
+    """Of the numbers and codes of a file, names left out."""
+    arrays = pack(replace(encoding, words=None, slot_names=None, bag_names=None))
+    return sum(array.nbytes for key, array in arrays.items()
+               if key not in NOTES and not key.endswith(".shape"))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_rows_in_the_order_of_the_model_have_the_error_that_is_said(method):
     model = nn.Sequential(nn.Embedding(V, D))
     E0 = model[0].weight.detach().double().numpy()
@@ -188,9 +206,45 @@ def test_rows_in_the_order_of_the_model_have_the_error_that_is_said(method):
     found = model[0](torch.arange(V)).detach().double().numpy()  # (V, D)
     error = sum(((a - b) ** 2).sum() for a, b in zip(E0, found)) / (E0**2).sum()
     np.testing.assert_allclose(report.error, error, rtol=1e-5)
-    stored = sum(tensor.nbytes for tensor in model.state_dict().values())
-    assert error < 1 and report.bytes == stored
-    assert ("svd" in method) == (report.bytes == 4 * report.parameters)  # factors have no index
+    assert error < 1 and report.bytes == stored_bytes(model[0].to_encoding())
+    whole = report.bytes == 4 * report.parameters  # factors have no index, and here no few bits
+    assert whole == (method == "weighted-svd")
+
+
+def test_parameters_are_counted_as_the_papers_do_where_that_is_asked_for():
+    """The sizes and rows are those of the method that counts no other way."""
+    one, other = Tied(), Tied()
+    report, = compress(one, words(), RATIO, count="parameters", sweeps=1)
+    compress(other, words(), RATIO, method="see-parameters", sweeps=1)
+    known = len(shared_units(words().annotations))
+    assert report.parameters == plan_see(V, D, RATIO, 2, known).parameters <= V * D / RATIO
+    assert report.ratio == V * D / report.parameters >= RATIO
+    assert report.bytes > 4 * report.parameters and one.words.bits is None  # and an index
+    assert torch.equal(one.words.weight, other.words.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", ["see", "see-derived", "opq", "svd-int8", "weighted-svd"])
+def test_rounded_parameters_are_those_of_a_saved_and_loaded_encoding(tmp_path, method, dtype):
+    model = Tied().to(dtype)
+    compress(model, words(), RATIO, method=method, sweeps=1)
+    layer = model.words
+    torch.manual_seed(2)
+    with torch.no_grad():  # as training leaves them: between the numbers of a file
+        for parameter in layer.parameters():
+            parameter += 0.1 * parameter.std() * torch.randn_like(parameter)
+    moved = layer.weight.clone()
+    round_parameters(model)
+    layer.to_encoding().save(tmp_path / "e.npz")
+    loaded = SememeEncoding.load(tmp_path / "e.npz", words()).rows(np.arange(V))  # (V, D)
+    precise = copy.deepcopy(layer).float().weight.detach().double().numpy()
+    loaded[4] = precise[4]  # the padding row, which the layer keeps at zero
+    close = 1e-5 if dtype is torch.float32 else 2**-7  # bfloat16 has 8 bits
+    np.testing.assert_allclose(precise, loaded, rtol=0, atol=close * np.abs(loaded).max())
+    assert torch.equal(layer.weight, moved) == (method == "weighted-svd")  # it has no few bits
+    rows = layer.weight.clone()
+    round_parameters(model)
+    torch.testing.assert_close(layer.weight, rows, rtol=0, atol=close * float(rows.abs().max()))
 
 
 def test_words_may_be_a_list_an_array_a_dict_or_a_vocabulary():
@@ -246,7 +300,9 @@ REFUSED = {
     "id": (Tied, {"words": {"a": 300}}, "words: expected whole numbers from 0 to 299, got 300"),
     "second length": (Tied, {"words": {"words": words(), "tags": words()}}, "words: expected 101"),
     "nan": (with_nan, {}, "words: expected finite numbers, got 1 that"),
-    "pq": (Tied, {"method": "pq"}, "method: expected one whose result is an encoding, got 'pq'"),
+    "int8": (Tied, {"method": "int8"},
+             "method: expected one whose result is an encoding, got 'int8'"),
+    "count": (Tied, {"count": "bits"}, "count: expected one of bytes, parameters, got 'bits'"),
     "ratio": (Tied, {"ratio": 5000}, "ratio: expected "),
     "twice": (twice, {}, "name: expected one of transformer.wpe, got SememeEmbedding"),
     "one weight twice": (lambda: build("bart"), {"words": BOTH},

@@ -18,7 +18,7 @@ HEAVY = ("torch", "matplotlib", "OpenHowNet", "morfessor", "faiss", "simplemma")
 # from the ground up: a file or folder may import those of its own line and of the lines before it
 FLOORS = [
     ["errors", "files", "pico"],
-    ["entangle", "tensor_train", "units", "encoding", "fitting", "budget"],
+    ["entangle", "tensor_train", "units", "encoding", "fitting", "budget", "starts", "storage"],
     ["words"],
     ["recipe", "__init__"],
     ["toy"],

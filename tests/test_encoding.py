@@ -8,8 +8,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from slow import close, normal, slow_matrix, units_of
 
-from see_min.encoding import SememeEncoding, row_blocks
+from see_min.encoding import SememeEncoding, coded_words, row_blocks
 from see_min.errors import InputError
+from see_min.storage import pack_bits
 from see_min.units import Unit, sparse_rows
 
 V, R, D, BAG = 7, 5, 17, 19
@@ -105,13 +106,42 @@ def test_parameters_and_bytes_are_counted_part_by_part():
     assert build(shared=True, more="").parameters == 11 * R * 3
     encoding = build()
     assert encoding.parameters == R * (11 * 2 + 13 * 5 + 4 * 3) + 30 * D + BAG * 30
-    assert encoding.index_bytes == V * 3 + V + sum(map(len, BAGS))
+    codes = sum(-(-V * bits // 8) for bits in (4, 4, 2))  # of 11, 13 and 4 units
+    entries = -(-V * 2 // 8) + -(-sum(map(len, BAGS)) * 5 // 8)  # lengths 0 to 3; of 19 units
+    assert encoding.index_bytes == codes + entries
     assert encoding.bytes == 4 * encoding.parameters + encoding.index_bytes
     assert build(kind="none", more="").index_bytes == 0
-    tables = [np.zeros((256, R, 2)), np.zeros((257, R, 2))]
+    tables = [np.zeros((256, R, 2)), np.zeros((257, R, 2)), np.zeros((1, R, 2))]
     for terms in (1, R):
-        index = np.zeros((V, terms, 2), dtype=int)
-        assert SememeEncoding(tables, index).index_bytes == V * terms * (1 + 2)
+        index = np.zeros((V, terms, 3), dtype=int)
+        expected = V * terms + -(-V * terms * 9 // 8)
+        assert SememeEncoding(tables, index).index_bytes == expected
+
+
+@pytest.mark.parametrize("bits", [4, 6, 16])
+def test_parameters_of_few_bits_and_their_steps_are_counted_array_by_array(bits):
+    encoding = build()
+    numbers = [R * 11 * 2, R * 13 * 5, R * 4 * 3, 30 * D]
+    total = sum(-(-number * bits // 8) for number in numbers) + -(-BAG * 30 * (bits - 2) // 8)
+    steps = 3 * R + 30 + BAG  # per table and term, row of P, bag vector
+    encoding.bits = bits
+    assert encoding.bytes == total + 4 * steps + encoding.index_bytes
+    encoding.bits = 32
+    assert encoding.bytes == 4 * encoding.parameters + encoding.index_bytes
+
+
+def test_words_with_a_private_vector_store_no_codes_if_all_of_theirs_are_0():
+    """The private words are 0, 1, 3 and 5; one code other than 0 among theirs, and all count."""
+    encoding = build()
+    full = encoding.index_bytes
+    encoding.index[[0, 1, 3, 5]] = 0
+    saved = sum(-(-V * bits // 8) - -(-3 * bits // 8) for bits in (4, 4, 2))
+    assert encoding.index_bytes == full - saved
+    assert coded_words(encoding).tolist() == [2, 4, 6]
+    encoding.index[5, 0, 1] = 1
+    assert encoding.index_bytes == full and coded_words(encoding).tolist() == list(range(V))
+    encoding.bag_derived = True  # then a file names the private words, in 3 bits each
+    assert encoding.index_bytes == sum(-(-V * bits // 8) for bits in (4, 4, 2)) + 2
 
 
 @every_form
@@ -177,29 +207,43 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path):
 
 def stored(path, **changes):
     """A small file in the right format with some entries replaced; None leaves an entry out."""
-    arrays = {"format": np.array("see_min encoding 2"), "slots": np.array(["tables.0"])}
-    arrays |= {"tables.0": np.ones((2, 1, 3)), "index.0": np.array([[0], [1]])} | changes
+    arrays = {"format": np.array("see_min encoding 3"), "bits": np.array(0)}
+    arrays |= {"slots": np.array(["tables.0"]), "tables.0": np.ones((3, 1, 3))}
+    arrays |= {"index.shape": np.array([2, 1, 1, 2]), "index.0": pack_bits([0, 1], 2)} | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
 
 
 ONE = np.ones((1, 3))
+OF_BAG = {"bag_vectors": ONE, "bag.shape": np.array([2, 1, 0]), "bag.check": np.array(0)}
+OF_BAG |= {"bag.most": np.array(1), "bag.lengths": pack_bits([1, 0], 1)}
+OF_BAG["bag.units"] = NONE = pack_bits([], 0)
+FEW, STEP = np.array(6), np.ones((1, 1, 1))
 
 
 @pytest.mark.parametrize(("changes", "text"), [
-    ({"format": None}, "InputError: no entry format = 'see_min encoding 2'"),
-    ({"format": np.array("see_min encoding 1")}, "InputError: no entry format"),
+    ({"format": None}, "InputError: no entry format = 'see_min encoding 3'"),
+    ({"format": np.array("see_min encoding 2")}, "InputError: no entry format"),
+    ({"bits": None}, "KeyError: 'bits'"),
     ({"slots": None}, "KeyError: 'slots'"),
     ({"slots": np.array("tables.0")}, "TypeError"),
-    ({"slots": np.array([], dtype=str)}, "ValueError"),
-    ({"tables.0": None}, "KeyError: 'tables.0'"),
-    ({"tables.0": np.array([[["a"]]])}, "TypeError"),
-    ({"tables.0": np.full((2, 1, 3), np.nan)}, "tables[0]: expected finite numbers, got 6"),
-    ({"index.0": np.array([[0], [2]])}, "index[..., 0]: expected whole numbers from 0 to 1, got 2"),
-    ({"index.0": np.array(["a", "b"])}, "ValueError"),
-    ({"bag_vectors": ONE}, "KeyError"),
-    ({"bag_vectors": ONE, "bag.units": np.array([4]), "bag.lengths": np.array([1, 0])},
-     "bag: expected whole numbers from 0 to 0, got 4"),
+    ({"slots": np.array([], dtype=str)}, "tables: expected at least one slot, got none"),
+    ({"tables.0": None}, "TypeError"),
+    ({"tables.0": np.array([[["a"]]]), "index.shape": None}, "TypeError"),
+    ({"tables.0": np.full((3, 1, 3), np.nan)}, "tables[0]: expected finite numbers, got 9"),
+    ({"tables.0.step": STEP}, "KeyError: 'tables.0.shape'"),
+    ({"tables.0.step": STEP, "tables.0.shape": np.array([3, 1, 3]), "bits": FEW},
+     "9 numbers of 6 bits: expected other than 3 bytes"),
+    ({"index.0": pack_bits([0, 3], 2)}, "index[..., 0]: expected whole numbers from 0 to 2, got 3"),
+    ({"index.0": pack_bits([0] * 5, 2)}, "2 numbers of 2 bits: expected other than 2 bytes"),
+    ({"index.0": np.array(["a"])}, "TypeError"),
+    ({"index.0": None}, "KeyError"),
+    ({"index.shape": np.array([2, 1, 1])}, "ValueError"),
+    ({"bag_vectors": ONE}, "bag: expected together with bag_vectors, got one of the two"),
+    ({**OF_BAG, "bag.check": None}, "KeyError"),
+    (OF_BAG, "a bag of other units: expected the words and the lexicon of the fit"),
+    ({**OF_BAG, "bag.units": NONE[None]}, "InputError"),
+    ({**OF_BAG, "bag.units": pack_bits([0], 1)}, "1 numbers of 0 bits: expected other than 1 byte"),
     ({"words": np.array([91, 93], dtype=np.uint8)}, "words: expected 2, one per row, got 0"),
     ({"words": np.array([91], dtype=np.uint8)}, "JSONDecodeError"),
 ])

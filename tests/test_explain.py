@@ -27,7 +27,9 @@ from see_min.words.lexicon import Lexicon, Sense
 from see_min.words.vocabulary import build_vocabulary
 
 V, D = 62, 12
-CASES = {"see": {}, "see-shared": {"per_term": False}, "order 3": {"order": 3},
+PARAMETERS = {"count": "parameters"}
+CASES = {"see": {}, "see-derived": {"derived": True}, "see-parameters": PARAMETERS,
+         "see-shared": PARAMETERS | {"per_term": False}, "order 3": PARAMETERS | {"order": 3},
          "paper": {"form": "paper", "order": 2}}
 WORDS = [word for word in sample_lexicon().entries if word.isalpha()][::5][:59]
 NAMES = [*WORDS, "$x$", "##ing", "##ed"]

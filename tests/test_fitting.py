@@ -16,9 +16,9 @@ from slow import close, normal, product, slow_bag, slow_matrix, slow_row, slow_t
 import see_min.fitting
 from see_min import assign, fit, relative_error
 from see_min.budget import Plan
-from see_min.encoding import SememeEncoding
+from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
-from see_min.fitting import frequency_weights, low_rank_encoding, private_units, projection
+from see_min.fitting import frequency_weights, low_rank_encoding, projection
 from see_min.units import Annotation, Units, sparse_rows
 
 V, R, U = 23, 3, 7
@@ -277,6 +277,7 @@ def test_a_word_with_a_private_vector_is_exact_and_affects_nothing_else():
     P, rest = start.projection, np.setdiff1d(np.arange(V), (3, 17))
     result, history = fit(matrix, start, weights, units, sweeps=4)
     close(result.rows([3, 17]), matrix[[3, 17]] @ P.T @ P)
+    assert not result.index[[3, 17]].any() and start.index[[3, 17]].any()  # codes say nothing
     alone = weights[rest] * weights.mean() / weights[rest].mean()
     part = replace(start, index=start.index[rest], bag=start.bag[rest])
     some = replace(units, index=units.index[rest], free=units.free[rest])
@@ -297,8 +298,7 @@ def test_a_private_unit_is_one_that_no_other_word_has():
             if sum(u in other for other in bags) == 1:
                 expected.setdefault(w, u)
     assert 2 < len(expected) < V
-    index, vectors = np.zeros((V, 1, 1), int), np.zeros((30, 2))
-    words, private = private_units(SememeEncoding([vectors[:1, None]], index, None, M, vectors))
+    words, private = private_units(M)
     assert words.tolist() == list(expected) and all(M.sum(0)[private] == 1)
     everyone = owning(problem(2)[2], tuple(range(V)))  # nothing is left to fit
     matrix = normal(V, 6)

@@ -37,11 +37,12 @@ def build(name, dtype=torch.float32):
     return getattr(transformers, KINDS[kind]).from_config(config, dtype=dtype).eval()
 
 
-def compressed(name, dtype=torch.float32):
+def compressed(name, dtype=torch.float32, count="bytes"):
     """A compressed model whose padding row, zero in a fresh one, was trained."""
     model = build(name, dtype)
     nn.init.normal_(model.get_input_embeddings().weight)
-    compress(model, tokenizer().get_vocab(), ratio=4, lexicon="none", sweeps=2)
+    how = {"ratio": 4, "lexicon": "none", "sweeps": 2, "count": count}
+    compress(model, tokenizer().get_vocab(), **how)
     return model
 
 
@@ -78,7 +79,7 @@ def test_a_plain_folder_loads_and_one_of_another_kind_is_refused(tmp_path, name)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("folders") / "model"
-    save_compressed(compressed("gpt2"), tokenizer(), path)
+    save_compressed(compressed("gpt2", count="parameters"), tokenizer(), path)
     return path
 
 
@@ -89,8 +90,10 @@ def mine(folder, tmp_path):
 
 
 def test_words_and_units_keep_their_names_as_plain_texts(folder):
-    matrix = np.random.default_rng(0).standard_normal((V, D))  # names do not depend on it
-    encoding = encode(matrix, tokenizer().get_vocab(), ratio=4, lexicon="none", sweeps=1)
+    """By parameters names do not depend on the matrix: those of another are the same."""
+    matrix = np.random.default_rng(0).standard_normal((V, D))
+    how = {"ratio": 4, "lexicon": "none", "sweeps": 1, "count": "parameters"}
+    encoding = encode(matrix, tokenizer().get_vocab(), **how)
     names = load_model(folder, "lm")[0].get_input_embeddings().names
     assert names["words"] == encoding.words == [*SPECIAL, *WORDS]
     assert "word:bad" in names["bag_names"] == list(map(str, encoding.bag_names))

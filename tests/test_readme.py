@@ -26,7 +26,7 @@ def test_readme_blocks_compress_a_matrix_and_a_model(tmp_path, monkeypatch):
     matrix, whole = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(matrix.replace("ratio=20", "ratio=4"), scope)
     encoding = scope["encoding"]
-    assert encoding.shape == E0.shape and encoding.parameters <= E0.size / 4
+    assert encoding.shape == E0.shape and encoding.bytes <= 4 * E0.size / 4
     assert type(encoding).load(tmp_path / "words.npz").words == words
     before = model[0].weight.detach().clone()
     exec(whole.replace("ratio=20", "ratio=4"), scope)

@@ -1,6 +1,7 @@
 """encode: one recipe for all kinds of words, rows in any order; controls; what it refuses."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from slow import close
 
 import see_min as see
 from see_min.budget import make_plan
+from see_min.encoding import private_units
 from see_min.errors import InputError
 from see_min.fitting import frequency_weights, projection, random_encoding
-from see_min.recipe import CONTROLS, FIT_POWER, PROJECTION_POWER, plan_of
+from see_min.recipe import CONTROLS, FIT_POWER, PROJECTION_POWER, RIDGE_CODED, plan_of, plans_of
+from see_min.starts import Mapped, metric_roots, quantizer_encoding
+from see_min.storage import rounded
 from see_min.units import shared_units
 from see_min.words.lexicon import Lexicon
 
@@ -36,7 +40,12 @@ E0 = matrix_of_meaning()
 
 
 def encode(words=WORDS, matrix=E0, **options):
-    return see.encode(matrix, words, **{"ratio": 4, "lexicon": LEXICON, "sweeps": 3, **options})
+    given = {"ratio": 4, "lexicon": LEXICON, "sweeps": 3, "count": "parameters", **options}
+    return see.encode(matrix, words, **given)
+
+
+def by_bytes(**options):
+    return encode(**{"count": "bytes", "counts": COUNTS, "ratio": 8, "sweeps": 1, **options})
 
 
 def same(one, other):
@@ -55,22 +64,24 @@ def test_the_recipe_is_the_steps_one_by_one():
     weights = frequency_weights(vocabulary.counts, FIT_POWER)
     expected, _ = see.fit(E0, random_encoding(units, plan, 5, P), weights, units, 3)
     encoding = encode(counts=COUNTS, seed=5)
-    assert plan == plan_of((V, D), vocabulary, 4) and encoding.words == WORDS
+    assert plan == plan_of((V, D), vocabulary, 4, count="parameters") and encoding.words == WORDS
     expected.words = WORDS
     same(encoding, expected)
     assert encoding.parameters == plan.parameters <= V * D / 4 < 1.03 * plan.parameters
 
 
-def test_lists_arrays_dicts_and_vocabularies_have_one_result(tmp_path):
-    one = encode(counts=COUNTS)
+@pytest.mark.parametrize("count", ["bytes", "parameters"])
+def test_lists_arrays_dicts_and_vocabularies_have_one_result(count, tmp_path):
+    how = {"count": count, "sweeps": 1}
+    one = encode(counts=COUNTS, **how)
     vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
     shuffled_items = np.random.default_rng(0).permutation(V)
     ids = {WORDS[w]: int(w) for w in shuffled_items}
     for words in (np.array(WORDS), ids, tuple(WORDS)):
-        same(encode(words, counts=COUNTS), one)
-    same(encode(vocabulary, lexicon="none", counts=None), one)  # it brings its own
+        same(encode(words, counts=COUNTS, **how), one)
+    same(encode(vocabulary, lexicon="none", counts=None, **how), one)  # it brings its own
     np.save(tmp_path / "e.npy", E0)
-    same(encode(counts=COUNTS, matrix=np.load(tmp_path / "e.npy", mmap_mode="r")), one)
+    same(encode(counts=COUNTS, matrix=np.load(tmp_path / "e.npy", mmap_mode="r"), **how), one)
 
 
 @pytest.mark.parametrize("form", ["see", "paper", "morphemes"])
@@ -97,6 +108,73 @@ def test_without_counts_rows_stand_by_falling_frequency():
     assert rising == WORDS[::-1][: len(private)]
 
 
+METRIC = np.diag(np.linspace(0.1, 3, D))
+
+
+def best_start(matrix, vocabulary, plans, weights, seed):
+    """The start of lowest weighted error of all plans, and its Units."""
+    power, starts = frequency_weights(vocabulary.counts, PROJECTION_POWER), []
+    for plan in plans:
+        units = see.assign(WORDS, vocabulary.annotations, plan, vocabulary.counts)
+        P = projection(matrix, power, plan.inner_dim)
+        start = quantizer_encoding(matrix, units, plan, P, weights, seed)
+        unfitted = see.fit(matrix, start, weights, sweeps=0)[0]
+        starts.append((see.relative_error(matrix, unfitted, weights), start, units))
+    return min(starts, key=lambda one: one[0])[1:]
+
+
+def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
+    """Rows in the coordinates of the metric, the best quantizer, the fit, the way back, bits."""
+    vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
+    S, inverse = metric_roots(METRIC, 0.6)
+    matrix, weights = Mapped(E0, S), frequency_weights(vocabulary.counts, FIT_POWER)
+    plans = plans_of((V, D), vocabulary, 8, derived=True, bits=8)
+    start, units = best_start(matrix, vocabulary, plans, weights, 5)
+    expected, history = see.fit(E0 @ S, start, weights, units, 1, RIDGE_CODED)
+    expected = replace(expected, projection=expected.projection @ inverse, words=WORDS)
+    how = {"metric": METRIC, "mix": 0.6, "derived": True, "bits": 8, "seed": 5}
+    encoding = by_bytes(**how)
+    same(encoding, rounded(expected, 8))
+    assert encoding.bits == 8 and encoding.bag_derived and len(plans) > 1
+    assert {unit.kind for unit in encoding.bag_names} > {"sememe"}
+    assert encoding.bytes <= 4 * V * D / 8 < 1.1 * encoding.bytes
+    plain = by_bytes(**how | {"metric": None})
+    off = [(E0 - one.rows(ROWS)) @ S for one in (encoding, plain)]
+    assert weights @ (off[0] ** 2).sum(1) < weights @ (off[1] ** 2).sum(1)  # what it was fitted to
+
+
+@pytest.mark.parametrize("ratio", [3, 10])
+@pytest.mark.parametrize("bits", [4, 6, 16, 32])
+@pytest.mark.parametrize("derived", [False, True])
+def test_bytes_keep_to_the_ratio_and_use_most_of_it(ratio, bits, derived):
+    encoding = by_bytes(ratio=ratio, bits=bits, derived=derived)
+    assert encoding.bytes <= 4 * V * D / ratio
+    full = encoding.inner_dim == D  # nothing is left to buy
+    assert full or 4 * V * D / ratio < 1.3 * encoding.bytes
+    assert (encoding.bits, encoding.bag_derived) == (bits, derived)
+    assert encoding.order == 2 and len(encoding.tables[0]) == 1  # a code per term
+    same(rounded(encoding, bits), encoding)  # what was returned is what a file holds
+
+
+@pytest.mark.parametrize("control", [None, *CONTROLS])
+def test_controls_by_bytes_change_what_they_name_at_the_same_bytes(control):
+    one, other = (by_bytes(derived=True, control=c, sweeps=2) for c in (None, control))
+    assert other.bytes <= 4 * V * D / 8
+    plain, kinds = kinds_of(one), kinds_of(other)
+    known = kinds["sememe"] + kinds["stem"] + kinds["affix"]
+    assert (known > 0) == (control != "no_knowledge") and plain["sememe"] > 0
+    if control == "random_units":
+        assert not {u for u in one.bag_names if u.kind == "sememe"} & set(other.bag_names)
+    if control in ("shuffled", "fixed"):
+        assert not np.array_equal(other.rows(ROWS), one.rows(ROWS))
+
+
+def test_derived_knowledge_that_is_right_lowers_the_error_at_the_same_bytes():
+    errors = {n: see.relative_error(E0, by_bytes(derived=True, ratio=20, control=n))
+              for n in (None, "shuffled", "random_units", "no_knowledge")}
+    assert errors[None] < 0.8 * min(errors[n] for n in list(errors)[1:]), errors
+
+
 def kinds_of(encoding):
     return Counter(unit.kind for unit in encoding.bag_names)
 
@@ -116,9 +194,12 @@ def test_controls_change_what_they_name_at_the_same_parameters(control):
         meant = {unit for unit in one.bag_names if unit.kind == "sememe"}
         assert known > 0 and not meant & set(other.bag_names)
     if control == "fixed":
-        plan = plan_of((V, D), see.build_vocabulary(WORDS, LEXICON, COUNTS), 4)
+        vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
+        plan = plan_of((V, D), vocabulary, 4, count="parameters")
         hashed = see.assign(WORDS, [see.Annotation()] * V, plan).index
-        assert np.array_equal(other.index, hashed) and not np.array_equal(one.index, hashed)
+        coded = np.setdiff1d(ROWS, private_units(other.bag)[0])  # others: codes that say nothing
+        assert np.array_equal(other.index[coded], hashed[coded]) and 0 < len(coded) < V
+        assert not np.array_equal(one.index[coded], hashed[coded])
 
 
 def test_knowledge_that_is_right_lowers_the_error_and_controls_do_not():
@@ -165,11 +246,12 @@ class Unread:
 
 @pytest.mark.parametrize("ratio", [0.5, 1e4, float("nan")])
 @pytest.mark.parametrize("form", ["see", "paper"])
-def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form):
+@pytest.mark.parametrize("count", ["bytes", "parameters"])
+def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form, count):
     with pytest.raises(InputError, match=r"ratio: expected 1 to \d+\.\d for the form"):
-        encode(matrix=Unread(), ratio=ratio, form=form)
+        encode(matrix=Unread(), ratio=ratio, form=form, count=count)
     with pytest.raises(AssertionError, match="read"):
-        encode(matrix=Unread())
+        encode(matrix=Unread(), count=count)
 
 
 @pytest.mark.parametrize(("options", "text"), [
@@ -182,6 +264,13 @@ def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form):
     ({"control": "best"}, f"control: expected one of {', '.join(CONTROLS)}, got 'best'"),
     ({"form": "best"}, "form: expected one of see, paper, morphemes, got 'best'"),
     ({"order": 9}, "order: expected 1 to 4 for 24 dimensions, got 9"),
+    ({"count": "floats"}, "count: expected one of bytes, parameters, got 'floats'"),
+    ({"count": "bytes", "bits": 3}, "bits: expected 4 to 16, or 32, got 3"),
+    ({"metric": np.eye(D + 1)}, r"metric: expected shape \(24, 24\), got \(25, 25\)"),
+    ({"metric": np.eye(D), "mix": 1}, "mix: expected 0 to below 1, got 1"),
+    ({"metric": -np.eye(D)}, "metric: expected a symmetric matrix of positive trace, got another"),
+    ({"metric": np.triu(np.ones((D, D)))}, "metric: expected a symmetric matrix of positive"),
+    ({"metric": np.full((D, D), np.nan)}, "metric: expected finite numbers, got 576"),
     ({"sweeps": 0}, "sweeps: expected at least 1, got 0"),
     ({"seed": -1}, "seed: expected at least 0, got -1"),
 ])

@@ -61,7 +61,8 @@ def test_explain_names_the_units_of_a_saved_student(finished, capsys):
     out, _ = finished
     model, words = load_checkpoint(out / "see_3x.pt")
     names = model.token_embedding.names
-    assert names["words"] == words and "word:<unk>" in names["bag_names"]
+    private = names["bag_names"]
+    assert names["words"] == words and private and set(private) <= {f"word:{w}" for w in words}
     assert main(["explain", str(out / "see_3x.pt"), words[-1]]) == 0
     text = capsys.readouterr().out
     assert re.search("^  (word|stem) ", text, re.M) and "bucket:" in text and "unit:" not in text
@@ -73,7 +74,7 @@ def test_defaults_are_those_of_the_published_runs():
     assert sizes == (4000, 192, 700, 16, 1e-3) and lm.methods == METHODS
     assert (pairs.vocab_size, pairs.teacher_steps, pairs.batch_size) == (8000, 4000, 32)
     assert (pairs.lr, pairs.embedding_lr_scale, pairs.stage1_lr) == (1e-4, 12.0, 2e-3)
-    assert "morphemes" in pairs.methods
+    assert pairs.methods == METHODS and (pairs.count, pairs.mix) == ("bytes", 0.7)
 
 
 @pytest.mark.parametrize("given, text", [

@@ -10,7 +10,7 @@ from tiny import STEMS, quiet
 from see_min.experiments.checkpoint import load_checkpoint
 from see_min.experiments.measure import translation_score
 from see_min.experiments.train import (
-    TRANSLATION_METHODS,
+    METHODS,
     TranslationSubject,
     run_training,
     train_settings,
@@ -49,7 +49,7 @@ def subject_of(settings, tmp_path, **changes):
 def test_a_run_compresses_both_embeddings_and_reports_bleu(settings, tmp_path):
     report = run_training(settings, tmp_path, log=quiet)
     rows = report["rows"]
-    assert [row["method"] for row in rows[2::3]] == list(TRANSLATION_METHODS)
+    assert [row["method"] for row in rows[2::3]] == list(METHODS)
     assert all(row["metric"] == "BLEU" and 0 <= row["value"] <= 100 for row in rows)
     assert rows[0]["embedding_parameters"] == sum(report["task"]["vocabulary"]) * 16
     saved = rows[0]["embedding_parameters"] - rows[2]["embedding_parameters"]

@@ -63,7 +63,7 @@ def plan(vocabulary, dimension, ratio, method="opq", bits=BITS):
         known = ", ".join((*GRID, *FACTORS, *ROWS))
         raise InputError(f"method: expected one of {known}, got {method!r}")
     least = Plan(V, D, (1, D if method == "pq" else 1), 1, 2, coded=True, form=_form(method))
-    check_ratio(ratio, dense / _size(least, bits), f"the quantizer {method}")
+    check_ratio(ratio, dense / least.bytes(least.private, bits), f"the quantizer {method}")
     found = [_plan(least, dense / ratio, bits, *one) for one in GRID[method]]
     return list(dict.fromkeys(found))
 
@@ -86,12 +86,6 @@ def _form(method):
     return "paper" if method == "pq" else "see"  # without projection and bag, or with them
 
 
-def _size(one, bits):
-    """Bytes of a Plan; without private vectors there is no bag."""
-    no_bag = one.form == "see" and not one.private
-    return one.bytes(one.private, bits) - (ceil(one.vocabulary / 8) if no_bag else 0)
-
-
 def _plan(least, budget, bits, blocks, units, width, share):
     """The most terms within the bytes that private vectors leave; these get what then remains."""
     V, D = least.vocabulary, least.dimension
@@ -111,7 +105,7 @@ def _plan(least, budget, bits, blocks, units, width, share):
             if r % g or (width is None and g * q != D):
                 continue
             one = replace(least, sizes=(g, q), rank=r, slot_units=units)
-            if _size(one, bits) <= (1 - share) * budget:
+            if one.bytes(one.private, bits) <= (1 - share) * budget:
                 return one if width is None else _fill(one, budget, bits)
         if blocks in (None, 1) and units == 2 and share == 0 and inner == 1:
             return least
@@ -124,7 +118,7 @@ def _fill(one, budget, bits):
     each = 6 + one.inner_dim * (bits - 2) / 8 - one.rank * code_bits(one.slot_units) / 8
     private = int(max(0, budget - one.bytes(0, bits)) / max(each, 1))
     one = replace(one, private=min(one.vocabulary // 2, private))
-    while one.private and _size(one, bits) > budget:
+    while one.private and one.bytes(one.private, bits) > budget:
         one = replace(one, private=one.private - 1)
     return one
 

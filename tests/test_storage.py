@@ -1,0 +1,319 @@
+"""What a file holds: rounded parameters, packed codes, bags stored and derived; all bytes."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from slow import normal
+
+import see_min as see
+from see_min.budget import Plan, plans_bytes
+from see_min.encoding import SememeEncoding, private_units
+from see_min.errors import InputError
+from see_min.storage import pack, pack_bits, quantize, rounded, unpack, unpack_bits
+from see_min.units import Annotation, assign, fill_bag, shared_units
+from see_min.words.vocabulary import Vocabulary
+
+BITS = (4, 5, 6, 8, 11, 16)
+every_bits = pytest.mark.parametrize("bits", BITS)
+derived_or_not = pytest.mark.parametrize("derived", [False, True])
+
+
+def vocabulary(V, notes=None, names=None):
+    """Words by falling frequency; every third without annotation, when `notes` are left out."""
+    names = [f"word{w}" for w in range(V)] if names is None else names
+    given = [Annotation(((f"s{w % 7}", f"t{w % 5}"),) if w % 3 else ()) for w in range(V)]
+    return Vocabulary(names, [], 1000.0 / (1 + np.arange(V)), given if notes is None else notes)
+
+
+def plans_for(V, D, ratio, derived, bits):
+    words = vocabulary(V)
+    return words, plans_bytes(V, D, ratio, len(shared_units(words.annotations)), derived, bits)
+
+
+def built(words, plan, bits=6, seed=0):
+    """Random numbers in the arrays of a plan, private words with codes 0 as a fit leaves them."""
+    units = assign(words.names, words.annotations, plan, words.counts)
+    (g, q), r, U = plan.sizes, plan.rank, plan.slot_units
+    index = units.index.copy()
+    index[..., 1] = np.random.default_rng(seed).integers(0, U, index.shape[:2])
+    index[private_units(units.bag)[0]] = 0
+    tables = [normal(1, r, g, seed=seed), normal(U, r, q, seed=seed + 1)]
+    P = normal(g * q, plan.dimension, seed=seed + 2)
+    vectors = normal(units.bag.shape[1], g * q, seed=seed + 3)
+    names = {"words": list(words.names), "slot_names": units.slot_names}
+    encoding = SememeEncoding(tables, index, P, units.bag, vectors, **names)
+    encoding = replace(encoding, bag_names=units.bag_names, bag_derived=plan.derived)
+    return rounded(encoding, bits)
+
+
+PLAN = Plan(241, 24, (4, 3), 6, 16, private=30, knowledge=9, coded=True)
+
+
+def same(one, other):
+    """Every part of two encodings, to the bit."""
+    for name, array in one.arrays.items():
+        assert_array_equal(other.arrays[name], array)
+    assert_array_equal(other.index, one.index)
+    assert (one.bag != other.bag).nnz == 0 and one.bag.shape == other.bag.shape
+    for name in ("words", "slot_names", "bag_names", "bits", "bag_derived", "bytes"):
+        assert getattr(other, name) == getattr(one, name), name
+
+
+@every_bits
+def test_rounding_is_at_most_half_a_step_off_and_the_largest_is_exact(bits):
+    """D89: |x - s q| <= s / 2, number by number; one step fewer would not do."""
+    top = 2 ** (bits - 1) - 1
+    array = normal(7, 5, 3) * np.array([1e-6, 1.0, 1e4, 0.0, 3.0])[:, None]
+    q, s = quantize(array, (0, 2), bits)
+    assert s.shape == (1, 5, 1) and s.dtype == np.float32 and np.abs(q).max() == top
+    off = 0.0
+    for u, k, c in np.ndindex(array.shape):
+        step = float(s[0, k, 0])
+        off = max(off, abs(array[u, k, c] - step * q[u, k, c]) / step)
+    assert 0.4 < off <= 0.5 * (1 + 2e-7 * top)  # s is a float32
+    for k in (0, 1, 2, 4):
+        largest = np.abs(array[:, k]).max()
+        assert abs(np.abs(q[:, k] * float(s[0, k, 0])).max() - largest) <= 1e-6 * largest
+    assert not q[:, 3].any() and s[0, 3, 0] == 1  # a term of zeros
+
+
+@every_bits
+def test_rounding_twice_changes_nothing(bits):
+    """D89: what was rounded has the same whole numbers and steps again; other bits have not."""
+    encoding = built(vocabulary(241), PLAN, bits)
+    twice = rounded(encoding, bits)
+    same(encoding, twice)
+    fewer = rounded(encoding, bits - 1 if bits > 4 else 5)
+    assert not np.array_equal(fewer.tables[1], encoding.tables[1])
+    grid = encoding.tables[1][:, 0]  # of one term: as many numbers as steps at most
+    assert len(np.unique(grid)) <= 2**bits - 1
+    assert len(np.unique(encoding.bag_vectors[0])) <= 2 ** (bits - 2) - 1
+
+
+@pytest.mark.parametrize("bits", [*BITS, 32])
+@derived_or_not
+def test_a_file_that_is_loaded_and_saved_again_is_the_same_file(bits, derived, tmp_path):
+    """D89: byte for byte, and nothing is lost on the way."""
+    words = vocabulary(241)
+    encoding = built(words, replace(PLAN, derived=derived), bits)
+    encoding.save(tmp_path / "a.npz")
+    loaded = SememeEncoding.load(tmp_path / "a.npz", words)
+    same(encoding, loaded)
+    loaded.save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    other = replace(loaded, projection=-loaded.projection)
+    other.save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() != (tmp_path / "b.npz").read_bytes()
+
+
+def counted(name):
+    """Whether `bytes` counts an entry of a file: not its names, shapes and checks."""
+    left = ("format", "bits", "slots", "words", "bag.names", "bag.check", "bag.most", "bag.shape")
+    return not (name in left or name.endswith(".shape") or name.startswith("slot.names"))
+
+
+@pytest.mark.parametrize("bits", [*BITS, 32])
+@derived_or_not
+@pytest.mark.parametrize("private, knowledge", [(30, 9), (30, 0), (0, 0)])
+def test_bytes_are_those_of_the_arrays_in_the_file(bits, derived, private, knowledge):
+    """D89: array by array; with a code of a private word all codes are there."""
+    plan = replace(PLAN, derived=derived, private=private, knowledge=knowledge)
+    encoding = built(vocabulary(241), plan, bits)
+    arrays = pack(encoding)
+    assert encoding.bytes == sum(arrays[name].nbytes for name in filter(counted, arrays))
+    if private:
+        encoding.index[0, 2, 1] = 3
+        more = pack(encoding)
+        assert more["index.1"].nbytes - arrays["index.1"].nbytes == -(-241 * 6 * 4 // 8) - 211 * 3
+        assert encoding.bytes == sum(more[name].nbytes for name in filter(counted, more))
+
+
+@pytest.mark.parametrize("bits", range(17))
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
+def test_packed_numbers_come_back_in_as_few_bytes_as_they_need(bits, count):
+    """D89: for 0 to 16 bits, against a text of binary digits."""
+    numbers = np.random.default_rng(bits).integers(0, 2**bits, count)
+    data = pack_bits(numbers, bits)
+    assert_array_equal(unpack_bits(data, bits, count), numbers)
+    text = "".join(f"{number:0{bits}b}" if bits else "" for number in numbers)
+    expected = [int(text[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(text), 8)]
+    assert data.tolist() == expected and data.dtype == np.uint8
+    for wrong in (data[:-1], np.append(data, np.uint8(0))):
+        if len(wrong) != len(data):
+            with pytest.raises(InputError, match=f"{count} numbers of {bits} bits: expected other"):
+                unpack_bits(wrong, bits, count)
+
+
+@pytest.mark.parametrize("bits", [3, 17, 0, -6, 31])
+def test_other_bits_are_refused(bits):
+    with pytest.raises(InputError, match=f"bits: expected 4 to 16, or 32, got {bits}"):
+        rounded(built(vocabulary(241), PLAN), bits)
+
+
+def test_a_table_of_several_slots_stays_one_when_rounded():
+    table = normal(5, 2, 3)
+    encoding = rounded(SememeEncoding([table, table], np.zeros((4, 1, 2), int)), 8)
+    assert encoding.tables[0] is encoding.tables[1] and encoding.projection is None
+    again = unpack(pack(encoding))
+    assert again.tables[0] is again.tables[1]
+    assert_array_equal(again.rows(range(4)), encoding.rows(range(4)))
+
+
+def fitted(words, D=24, **options):
+    E0 = np.random.default_rng(0).standard_normal((len(words), D))
+    return see.encode(E0, words, 8, derived=True, sweeps=1, **options)
+
+
+def test_a_derived_bag_comes_from_words_and_lexicon(tmp_path):
+    """D90: the same rows to the bit, in fewer bytes than with the bag in the file."""
+    words, path = vocabulary(241), tmp_path / "a.npz"
+    encoding = fitted(words)
+    encoding.save(path)
+    with np.load(path) as stored:
+        assert "bag.units" not in stored.files and "bag.private" in stored.files
+    loaded = SememeEncoding.load(path, words)
+    same(encoding, loaded)
+    assert_array_equal(loaded.rows(range(241)), encoding.rows(range(241)))
+    assert encoding.bytes < replace(encoding, bag_derived=False).bytes
+    assert "sememe" in {unit.kind for unit in encoding.bag_names} and encoding.bag_derived
+
+
+def changed(kind, words):
+    """A vocabulary that is not the one of the fit."""
+    notes, names = list(words.annotations), list(words.names)
+    if kind == "shuffled":
+        notes = see.shuffled(notes, 0)
+    if kind == "one sememe more":
+        notes[200] = Annotation((("s0", "s1", "t0"),))
+    if kind == "no lexicon":
+        notes = [Annotation()] * len(notes)
+    if kind == "other order":
+        notes, names = notes[::-1], names[::-1]
+    if kind == "two words without annotation":  # whose rows of the bag are both empty
+        names[198], names[201] = names[201], names[198]
+    if kind == "fewer words":
+        notes, names = notes[:-1], names[:-1]
+    return vocabulary(len(names), notes, names)
+
+
+KINDS = ("shuffled", "one sememe more", "no lexicon", "other order",
+         "two words without annotation", "fewer words")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_derived_bag_of_another_lexicon_or_order_is_refused(kind, tmp_path):
+    """D90: with a text that says what was expected, and so it is without any vocabulary."""
+    words, path = vocabulary(241), tmp_path / "a.npz"
+    fitted(words).save(path)
+    with pytest.raises(InputError, match=r"expected the words (and the lexicon )?of the fit"):
+        SememeEncoding.load(path, changed(kind, words))
+    with pytest.raises(InputError, match="is derived: expected the vocabulary, got none"):
+        SememeEncoding.load(path)
+    SememeEncoding.load(path, changed("none", words))  # the control: it is the same one
+
+
+def test_units_that_change_to_the_next_word_are_noticed():
+    """D90: of the bags [] [u] [u] and [u] [] [u] the units alone are the same list."""
+    one, none = Annotation((("s",),)), Annotation()
+    notes, moved = [none, one, one], [one, none, one]
+    names = ["a", "b", "c"]
+    M, units = fill_bag(names, notes, [], 1)
+    assert M.indices.tolist() == fill_bag(names, moved, [], 1)[0].indices.tolist() == [0, 0]
+    tables = [np.ones((1, 1, 1)), np.ones((2, 1, 2))]
+    encoding = SememeEncoding(tables, np.zeros((3, 1, 2), int), None, M, np.ones((1, 2)))
+    arrays = pack(replace(encoding, bits=8, bag_derived=True))
+    assert_array_equal(unpack(arrays, vocabulary(3, notes, names)).bag.toarray(), M.toarray())
+    with pytest.raises(InputError, match="expected the words and the lexicon of the fit"):
+        unpack(arrays, vocabulary(3, moved, names))
+
+
+@derived_or_not
+def test_equal_names_in_two_rows_have_a_private_vector_each(derived, tmp_path):
+    """D90: a list of words may name one twice; rows stay rows."""
+    names = [f"word{w}" for w in range(241)]
+    names[2], names[5] = names[0], names[1]
+    words = vocabulary(241, names=names)
+    encoding = built(words, replace(PLAN, derived=derived))
+    assert len(private_units(encoding.bag)[0]) == PLAN.private
+    planned = replace(PLAN, derived=derived).bytes(encoding.bag.nnz, 6)
+    assert encoding.bytes == planned or not derived
+    encoding.save(tmp_path / "a.npz")
+    same(encoding, SememeEncoding.load(tmp_path / "a.npz", words))
+
+
+def with_units_there_are(plan, encoding):
+    """The plan with the known units that words without a private vector share."""
+    found = encoding.bag.shape[1] - plan.private
+    assert found == plan.knowledge or found < plan.knowledge and len(encoding) < 20
+    return replace(plan, knowledge=found)
+
+
+SIZES = [(241, 24), (300, 32), (1500, 96), (4000, 192)]
+
+
+@derived_or_not
+@pytest.mark.parametrize("shape, ratio", [*itertools.product(SIZES, (3, 10, 25)),
+                                          ((20, 4), 2.5), ((12, 8), 4), ((30522, 384), 80)])
+def test_a_plan_of_bytes_counts_what_its_encoding_takes(shape, ratio, derived):
+    """D91: exactly, for every plan of the grid and several bits, and within 4 V D / ratio."""
+    for bits in (4, 6, 32) if ratio > 3 else (8, 16):
+        words, plans = plans_for(*shape, ratio, derived, bits)
+        for plan in plans:
+            encoding = built(words, plan, bits)
+            plan = with_units_there_are(plan, encoding)
+            assert encoding.bytes == plan.bytes(encoding.bag.nnz, bits), (plan, bits)
+            assert encoding.bytes <= 4 * shape[0] * shape[1] / ratio
+            assert encoding.shape == shape and encoding.rank == plan.rank
+            assert encoding.parameters == plan.parameters
+            if shape[0] > 10_000:
+                break  # one of them is enough at this size
+
+
+@derived_or_not
+@pytest.mark.parametrize("shape, ratio", [*itertools.product(SIZES[:2], (3, 10, 25)),
+                                          ((20, 4), 2.5), ((12, 8), 4), (SIZES[2], 25)])
+def test_encode_takes_the_bytes_of_one_of_its_plans(shape, ratio, derived):
+    """D91: what the recipe returns, of any of its plans; a unit more would change the count."""
+    words, plans = plans_for(*shape, ratio, derived, 6)
+    E0 = np.random.default_rng(1).standard_normal(shape)
+    encoding = see.encode(E0, words, ratio, derived=derived, sweeps=1)
+    sizes = [(plan.sizes, plan.rank, plan.slot_units) for plan in plans]
+    own = (encoding.sizes, encoding.rank, len(encoding.tables[1]))
+    fitting = [plan for plan, one in zip(plans, sizes) if one == own]
+    fitting = [plan for plan in fitting if plan.private <= encoding.bag.shape[1]]
+    fitting = [with_units_there_are(plan, encoding) for plan in fitting]
+    counts = [plan.bytes(encoding.bag.nnz, 6) for plan in fitting]
+    assert encoding.bytes in counts and encoding.bytes <= 4 * shape[0] * shape[1] / ratio
+    more = [replace(plan, slot_units=plan.slot_units + 9) for plan in fitting]
+    assert all(plan.bytes(encoding.bag.nnz, 6) > encoding.bytes for plan in more if len(more) == 1)
+
+
+def test_plans_of_bytes_never_exceed_the_budget():
+    """D91: 1,000 plans, small vocabularies too; inner dimensions and counts within their limits."""
+    seen = 0
+    cases = itertools.product((20, 64, 241, 1500, 8000), (2, 5, 24, 384), (1, 2, 5, 20, 80),
+                              (0, 900), (False, True), (4, 6, 16))
+    for V, D, ratio, known, derived, bits in cases:
+        try:
+            plans = plans_bytes(V, D, ratio, known, derived, bits)
+        except InputError as error:
+            assert ratio > float(str(error).split("expected 1 to ")[1].split()[0])
+            continue
+        for plan in plans:
+            assert plan.bytes(plan.private, bits) <= 4 * V * D / ratio, plan
+            assert plan.inner_dim <= D and 2 <= plan.slot_units <= 256 and plan.rank >= 1
+            assert plan.knowledge <= known * derived and plan.private <= V
+            assert plan.coded and plan.derived == derived and plan.units[0] == 1
+        seen += len(plans)
+    assert seen > 1000
+
+
+def test_a_file_that_holds_an_object_is_refused(tmp_path):
+    """Reading an object would run what it names."""
+    arrays = pack(built(vocabulary(241), PLAN))
+    np.savez(tmp_path / "a.npz", **arrays | {"projection": np.array([print], dtype=object)})
+    with pytest.raises(InputError, match="allow_pickle"):
+        SememeEncoding.load(tmp_path / "a.npz")
