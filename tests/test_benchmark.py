@@ -47,7 +47,8 @@ def test_see_keeps_to_the_bytes_and_all_others_to_the_parameters(modules):
     sizes["see"] = count_bytes(modules["see"]) / 4
     assert modules["see"].coded and count_parameters(modules["see"]) > sizes["see"]
     for name, size in sizes.items():
-        assert 0.75 < size * TASK.ratio / (300 * 32) < 1.2, name  # low rank is rounded up
+        # low rank is rounded up; in memory a code takes a whole byte
+        assert 0.75 < size * TASK.ratio / (300 * 32) < 1.3, name
 
 
 def test_scores_of_every_module_are_those_of_its_rows(modules):

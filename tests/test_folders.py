@@ -103,7 +103,7 @@ def test_every_task_leaves_a_report_and_a_folder_per_student(outs, task):
     assert all(np.isfinite(row["value"]) and row["metric"] == METRIC[task] for row in rows)
     for row in rows[1:]:
         if row["method"] == "see":
-            assert 0.9 * V * D < row["embedding_bytes"] <= V * D  # a quarter of 4 V D
+            assert 0.6 * V * D < row["embedding_bytes"] <= V * D  # a quarter of 4 V D
         else:
             assert 0 <= row["embedding_parameters"] - V * D / 4 < V + D  # rounded up to a rank
         assert (row["model_parameters"] == rows[0]["model_parameters"] - V * D
