@@ -85,14 +85,14 @@ def test_plans_count_what_encodings_take(method, shape, ratio):
         want = [6 * r * U * q, 6 * r * g, 6 * g * q * shape[1], 4 * N * g * q]  # parameters
         want += [(shape[0] - N) * r * bits(U), shape[0] * (N > 0), N * bits(N)]  # codes, the bag
         size = sum(-(-one // 8) for one in want) + 4 * (2 * r + g * q + N)  # steps
-        assert quantizers._size(one, 6) == size <= 4 * shape[0] * shape[1] / ratio
+        assert one.bytes(one.private, 6) == size <= 4 * shape[0] * shape[1] / ratio
         assert r % g == 0 and g * q <= shape[1]
 
 
 def test_the_plan_is_what_an_encoding_takes(matrix, counts):
     for method in (*ADDED, "pq"):
         kept = fit(matrix, 6, method, counts=counts)
-        assert kept.bytes in [quantizers._size(one, 6) for one in plan(V, D, 6, method)]
+        assert kept.bytes in [one.bytes(one.private, 6) for one in plan(V, D, 6, method)]
 
 
 @pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq"])
