@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
-from see_min.encoding import code_bits
+from see_min.encoding import bits_of, code_bits
 from see_min.errors import InputError
 
 FORMS = ("see", "paper", "morphemes")
@@ -106,7 +106,8 @@ class Plan:
         total += 4 * self.rank * len(self.sizes)  # steps of rounding
         if see:
             total += ceil(self.inner_dim * self.dimension * bits / 8) + 4 * self.inner_dim
-            total += ceil(vectors * self.inner_dim * (bits - 2) / 8) + 4 * vectors
+            of_vector = bits_of("bag_vectors", bits)
+            total += ceil(vectors * self.inner_dim * of_vector / 8) + 4 * vectors
         return total
 
     @property
@@ -142,9 +143,8 @@ def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
 
     1. The projection has about WIDTH D / sqrt(ratio) dimensions.
     2. Of what is left, a third goes to the vectors of the `known` units, as far as they exist;
-    3. an eighth to the leaf tables: of 3 sqrt(V) units per slot, or with an index per term of at
-       least 8
-       and at most 256 units in up to 16 terms;
+    3. an eighth to the leaf tables: of 3 sqrt(V) units per slot, or with an index per term of 8 to
+       256 units in up to 16 terms;
     4. the rest to private vectors, and what then remains, less than one vector, to further units.
 
     So `plan.parameters <= V D / ratio`. InputError if ratio or order is out of reach.
@@ -198,6 +198,8 @@ def plan_bytes(
     4. The rest buys codes: r terms per word, `stages` in each block. What then remains goes to
        private vectors.
 
+    A share of 1 is low-rank factors: all words have private vectors, and codes say nothing.
+
     So `plan.bytes(private, bits) <= 4 V D / ratio`. InputError if the ratio is out of reach.
 
     >>> plan = plan_bytes(30522, 384, 80)
@@ -214,9 +216,9 @@ def plan_bytes(
 
     least = plan(1, 2, 2, 0).bytes(0, bits)
     check_ratio(ratio, 4 * V * D / least, "the form see")
-    number = bits / 8  # bytes of a parameter
+    number, of_vector = bits / 8, bits_of("bag_vectors", bits) / 8  # bytes of a parameter
     if share == 1:
-        inner = max(1, min(D, int((budget - 5 * V) / ((bits - 2) / 8 * V + number * D))))
+        inner = max(1, min(D, int((budget - 5 * V) / (of_vector * V + number * D))))
         found = replace(plan(1, inner, 2, 0), private=V)
         while inner > 1 and found.bytes(V, bits) > budget:
             inner -= 1
@@ -239,7 +241,7 @@ def plan_bytes(
         else:
             width, units = max(2, width * 3 // 4), max(2, units // 2)
         found = plan(rank, width, units, knowledge)
-    each = 6 + found.inner_dim * (bits - 2) / 8 - rank * code_bits(units) / 8
+    each = 6 + found.inner_dim * of_vector - rank * code_bits(units) / 8
     private = int((budget - found.bytes(0, bits)) / max(each, 1))
     found = replace(found, private=min(V // MOST_PRIVATE, private))
     while found.private and found.bytes(found.private, bits) > budget:

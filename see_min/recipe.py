@@ -16,7 +16,7 @@ from see_min.fitting import (
     relative_error,
 )
 from see_min.starts import Mapped, metric_roots, quantizer_encoding
-from see_min.storage import rounded
+from see_min.storage import check_bits, rounded
 from see_min.units import Annotation, assign, random_units, shared_units, shuffled
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
@@ -78,7 +78,7 @@ def encode(
     per_term : bool
         Of `see` by parameters: whether every term has its own index.
     order : int, optional
-        Factors of a product; 2 for "see", 3 for the others when left out.
+        Factors of a product; 2 for "see" (by bytes always), 3 for the others when left out.
     control : str, optional, of CONTROLS
         "shuffled": annotations of other words; "random_units": as many, without meaning;
         "no_knowledge": none, more private vectors instead; "fixed": no reassignment in the fit.
@@ -141,9 +141,9 @@ def _projection(matrix, words, inner_dim):
 
 
 def _best_start(matrix, words, weights, plans, control, seed, bits):
-    """The quantizer of lowest weighted error among those of the plans, and its Units.
+    """The quantizer of lowest weighted error, as a file holds it, and its Units.
 
-    So the fit, which only goes down, ends below each of them.
+    The fit goes down from there.
     """
     P = _projection(matrix, words, max(plan.inner_dim for plan in plans))
     best, least = None, float("inf")
@@ -163,13 +163,20 @@ def plans_of(
     shape, vocabulary, ratio, form="see", control=None, order=None, per_term=True, count="bytes",
     bits=6, derived=False,
 ):  # fmt: skip
-    """The plans of which `encode` takes the best; ratios out of reach are refused here."""
+    """The plans of which `encode` takes the best.
+
+    Raises InputError for a ratio out of reach and options that do not go together.
+    """
     if control not in (None, *CONTROLS):
         raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {control!r}")
     if count not in COUNTS:
         raise InputError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
     known = 0 if control == "no_knowledge" else len(shared_units(vocabulary.annotations))
     if form == "see" and count == "bytes":
+        check_bits(bits)
+        if order not in (None, 2) or not per_term:
+            got = "an index that terms share" if order in (None, 2) else f"order {order}"
+            raise InputError(f"count: expected parameters with {got}, got bytes")
         return plans_bytes(*shape, ratio, known, derived, bits)
     return [make_plan(form, *shape, ratio, known, order, per_term)]
 

@@ -24,14 +24,19 @@ def metric_roots(metric, mix):
     |e S|^2 = mix e C e^T + (1 - mix) |e|^2. So a fit of E0 S without a metric is a fit of E0 with
     one, and P S^-1 takes the rows back.
 
+    Raises InputError for a metric that is no symmetric matrix of positive trace, or mix outside
+    0 to below 1.
+
     >>> S, inverse = metric_roots(np.diag([4.0, 0.0]), 0.5)
     >>> (S @ S).round(6).tolist()
     [[1.5, 0.0], [0.0, 0.5]]
     """
     D = len(metric)
     C = check_finite("metric", check_axes("metric", metric, D, D)).astype(float)
-    if np.trace(C) <= 0 or np.abs(C - C.T).max() > 1e-6 * np.trace(C):
-        raise InputError("metric: expected a symmetric matrix of positive trace, got another")
+    if np.trace(C) <= 0:
+        raise InputError(f"metric: expected a trace above 0, got {np.trace(C):g}")
+    if np.abs(C - C.T).max() > 1e-6 * np.trace(C):
+        raise InputError(f"metric: expected C = C^T, got {np.abs(C - C.T).max():.2g} off")
     if not 0 <= mix < 1:
         raise InputError(f"mix: expected 0 to below 1, got {mix}")
     values, vectors = np.linalg.eigh(mix * D / np.trace(C) * C + (1 - mix) * np.eye(D))

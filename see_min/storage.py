@@ -3,9 +3,9 @@
     parameter   x ~ s q, s = max |x| / (2^(b-1) - 1), q a whole number of b bits: half a step off
     code        one of U units takes ceil(log2 U) bits: none in a slot with one unit
 
-There is a step `s` per table and term, per row of the projection, and per bag vector. Bag vectors
-take 2 bits fewer than the rest: an error of theirs meets few words. Rounding twice changes nothing,
-so a file that is loaded and saved again is the same file.
+There is a step `s` per table and term, per row of the projection, and per bag vector; bag vectors
+take 2 bits fewer than the rest. Rounding twice changes nothing, so a file that is loaded and saved
+again is the same file.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse
 
-from see_min.encoding import SememeEncoding, code_bits, coded_words, private_units
+from see_min.encoding import SememeEncoding, bits_of, code_bits, coded_words, private_units
 from see_min.errors import InputError, check_ids
 from see_min.files import atomic_path
 from see_min.units import Unit, fill_bag
@@ -42,23 +42,23 @@ def quantize(array, axes, bits):
     return q.astype(np.int64), s
 
 
-def bits_of(name, bits):
-    """Bits of an array of parameters by its name."""
-    return bits - 2 if name == "bag_vectors" else bits
-
-
 def _axes(name):
     """Over which axes one step holds: tables (U, r, q) have r, P (d', D) has d', bags (U, d') U."""
     return (1,) if name in ("projection", "bag_vectors") else (0, 2)
 
 
+def check_bits(bits):
+    """InputError for bits other than 4 to 16, and 32 (float32)."""
+    if bits != 32 and not FEWEST_BITS <= bits <= MOST_BITS:
+        raise InputError(f"bits: expected {FEWEST_BITS} to {MOST_BITS}, or 32, got {bits}")
+
+
 def rounded(encoding, bits=6):
     """The encoding as `save` keeps it: its numbers are those that a file of these bits holds.
 
-    InputError for bits other than 4 to 16, and 32 (float32).
+    Raises InputError for bits that `check_bits` refuses.
     """
-    if bits != 32 and not FEWEST_BITS <= bits <= MOST_BITS:
-        raise InputError(f"bits: expected {FEWEST_BITS} to {MOST_BITS}, or 32, got {bits}")
+    check_bits(bits)
     parts, once = {}, {}
     for name, array in encoding.arrays.items():
         if bits == 32:
@@ -204,7 +204,7 @@ def pack_bits(numbers, bits):
 def unpack_bits(data, bits, count):
     """The numbers (N,) of `pack_bits`; InputError if the bytes are too few."""
     if len(data) != -(-bits * count // 8):
-        raise InputError(f"{count} numbers of {bits} bits: expected other than {len(data)} bytes")
+        raise InputError(f"codes: expected {-(-bits * count // 8)} bytes, got {len(data)}")
     if bits == 8:
         return data.astype(np.int64)
     digits = np.unpackbits(data, count=bits * count).reshape(count, bits)  # (N, b)

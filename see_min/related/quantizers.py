@@ -51,7 +51,7 @@ def plan(vocabulary, dimension, ratio, method="opq", bits=BITS):
     """What `fit` tries: a list of Plan; for factors their rank, for int8 and int4 the bits.
 
     >>> [(one.sizes, one.rank, one.private) for one in plan(30522, 384, 80)][:2]
-    [((17, 6), 17, 340), ((15, 7), 15, 1684)]
+    [((17, 6), 17, 347), ((15, 7), 15, 1708)]
     """
     V, D, dense = vocabulary, dimension, 4 * vocabulary * dimension
     if method in ROWS:
