@@ -211,7 +211,11 @@ def plan_bytes(
 
     def plan(rank, width, units, knowledge):
         blocks = min(max(1, rank // stages), width)
-        sizes = blocks, min(D // blocks, max(1, round(width / blocks)))
+        q = min(D // blocks, max(1, round(width / blocks)))
+        if blocks * q < 0.9 * width:  # fewer blocks, some with a term more, lose no directions
+            q += 1
+            blocks = width // q
+        sizes = blocks, q
         return Plan(V, D, sizes, rank, units, 0, knowledge, coded=True, derived=derived)
 
     least = plan(1, 2, 2, 0).bytes(0, bits)
