@@ -73,7 +73,7 @@ def test_every_kind_of_model_gives_bit_identical_logits_in_a_fresh_process(tmp_p
 
 
 def test_words_and_units_keep_their_names(tmp_path):
-    model, words = made("translator", "see")
+    model, words = made("translator", "see-parameters")
     save_checkpoint(model, tmp_path / "a.pt", words)
     again, _ = load_checkpoint(tmp_path / "a.pt")
     for name in model.embeddings:
