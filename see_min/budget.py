@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
-from see_min.encoding import bits_of, code_bits
+from see_min.encoding import code_bits
 from see_min.errors import InputError
 
 FORMS = ("see", "paper", "morphemes")
@@ -16,9 +16,8 @@ FORMS = ("see", "paper", "morphemes")
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
 # By bytes: d' in units of D / sqrt(ratio), share of private vectors, terms per block. A share of 1
-# is low-rank factors: every word has its own vector. Less than 0.12 lowers the weighted error a
-# little and sentences a lot (docs/results.md).
-GRID = ((3.2, 0.12, 1), (2.4, 0.12, 1), (2.8, 0.12, 2), (2.8, 0.4, 1), (None, 1.0, 1))
+# is low-rank factors: every word has its own vector.
+GRID = ((2.8, 0.0, 1), (3.2, 0.12, 1), (2.8, 0.12, 2), (2.8, 0.4, 1), (None, 1.0, 1))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
@@ -106,8 +105,7 @@ class Plan:
         total += 4 * self.rank * len(self.sizes)  # steps of rounding
         if see:
             total += ceil(self.inner_dim * self.dimension * bits / 8) + 4 * self.inner_dim
-            of_vector = bits_of("bag_vectors", bits)
-            total += ceil(vectors * self.inner_dim * of_vector / 8) + 4 * vectors
+            total += ceil(vectors * self.inner_dim * bits / 8) + 4 * vectors
         return total
 
     @property
@@ -179,6 +177,15 @@ def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
     return replace(plan, per_term=per_term)
 
 
+def default_bits(ratio):
+    """Bits of a parameter: rounding costs most where little else is lost, bytes where few are left.
+
+    >>> default_bits(20), default_bits(80)
+    (8, 6)
+    """
+    return 8 if ratio <= 30 else 6
+
+
 def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
     """The plans of GRID at a ratio of bytes, each once: which is best depends on the matrix."""
     arguments = vocabulary, dimension, ratio, known, derived, bits
@@ -186,7 +193,7 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
 
 
 def plan_bytes(
-    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=3.2, share=0.12, stages=1
+    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0, stages=1
 ):  # fmt: skip
     """Our form at a ratio of *bytes*: a code per term.
 
@@ -204,7 +211,7 @@ def plan_bytes(
 
     >>> plan = plan_bytes(30522, 384, 80)
     >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
-    ((14, 10), 14, (1, 256), True)
+    ((17, 7), 17, (1, 256), True)
     """
     V, D, budget = vocabulary, dimension, 4 * vocabulary * dimension / ratio
     arguments = vocabulary, dimension, ratio, known, derived, bits
@@ -220,9 +227,9 @@ def plan_bytes(
 
     least = plan(1, 2, 2, 0).bytes(0, bits)
     check_ratio(ratio, 4 * V * D / least, "the form see")
-    number, of_vector = bits / 8, bits_of("bag_vectors", bits) / 8  # bytes of a parameter
+    number = bits / 8  # bytes of a parameter
     if share == 1:
-        inner = max(1, min(D, int((budget - 5 * V) / (of_vector * V + number * D))))
+        inner = max(1, min(D, int((budget - 5 * V) / (number * (V + D)))))
         found = replace(plan(1, inner, 2, 0), private=V)
         while inner > 1 and found.bytes(V, bits) > budget:
             inner -= 1
@@ -245,7 +252,7 @@ def plan_bytes(
         else:
             width, units = max(2, width * 3 // 4), max(2, units // 2)
         found = plan(rank, width, units, knowledge)
-    each = 6 + found.inner_dim * of_vector - rank * code_bits(units) / 8
+    each = 6 + found.inner_dim * number - rank * code_bits(units) / 8
     private = int((budget - found.bytes(0, bits)) / max(each, 1))
     found = replace(found, private=min(V // MOST_PRIVATE, private))
     while found.private and found.bytes(found.private, bits) > budget:

@@ -171,7 +171,7 @@ class SememeEncoding:
         total = self.index_bytes
         for name, array in self.arrays.items():
             steps = len(array) if name in ("projection", "bag_vectors") else self.rank
-            total += -(-array.size * bits_of(name, self.bits) // 8) + 4 * steps
+            total += -(-array.size * self.bits // 8) + 4 * steps
         return total
 
     def units_of(self, ids):
@@ -246,11 +246,6 @@ def coded_words(encoding):
     words = private_units(encoding.bag)[0]
     every = np.arange(len(encoding))
     return every if encoding.index[words].any() else np.setdiff1d(every, words)
-
-
-def bits_of(name, bits):
-    """Bits of an array of parameters in a file: an error of a bag vector meets few words."""
-    return bits - 2 if name == "bag_vectors" else bits
 
 
 def code_bits(count):

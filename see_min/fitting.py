@@ -4,9 +4,9 @@
 
 With everything frozen but one slot the problem is linear and falls apart into one small system per
 unit; bag vectors are one sparse ridge regression. Free words are reassigned to the hash bucket of
-least cost, as in k-means. Every step solves its part exactly, so the objective can only fall. A
-word with a private vector needs none of this: that vector takes whatever the other parts leave, so
-the other parts are fitted to the remaining words alone.
+least cost, as in k-means; the projection is turned to where the rows are. Every step solves its
+part exactly, so the objective can only fall. A word with a private vector needs none of this: that
+vector takes whatever the other parts leave, so tables and bag are fitted to the remaining words.
 
 Everything goes through the rows a block at a time: the matrix may be a memory map of a file larger
 than memory, and what a fit holds of it are the rows (V, d') before the projection.
@@ -66,7 +66,9 @@ def random_encoding(units, plan, seed, P=None):
     return SememeEncoding(tables, units.index.copy(), P, units.bag, vectors, **names)
 
 
-def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progress=None):
+def fit(
+    matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, turn=False, progress=None
+):  # fmt: skip
     """Alternating least squares from a start.
 
     Parameters
@@ -81,13 +83,15 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     sweeps : int
     ridge : float
         For entries of variance 1 and weights of mean 1; it does not hold private vectors back.
+    turn : bool
+        Whether each sweep ends with a new projection, again with orthonormal rows.
     progress : callable(sweep, error), optional
 
     Returns
     -------
     (SememeEncoding, list of float)
-        The fitted encoding, and after every step the objective of the words without a private
-        vector, divided by their sum_w f_w ||E0[w]||^2; it never rises.
+        The fitted encoding, and after every step the objective divided by sum_w f_w ||E0[w]||^2; it
+        never rises.
 
     Raises
     ------
@@ -101,17 +105,19 @@ def fit(matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, progre
     _check_start(encoding, ridge)
     words, private = private_units(encoding.bag)
     rest = np.setdiff1d(np.arange(len(matrix)), words)
-    history = [0.0]  # where every word has a private vector, nothing is left to fit
-    if len(rest):
-        problem = Problem(matrix, encoding, weights, units, rest, ridge)
-        for sweep in range(sweeps):
-            problem.update_bag()
-            for terms in problem.groups:
-                problem.update_terms(terms, reassign=units is not None and sweep > 0)
-            if progress:
-                progress(sweep, problem.history[-1])
-        encoding, history = problem.result(), problem.history
-    return _with_private_vectors(matrix, encoding, words, private), history
+    if not len(rest):  # every word has a private vector
+        encoding = _with_private_vectors(matrix, encoding, words, private)
+        return encoding, [relative_error(matrix, encoding, weights)]
+    problem = Problem(matrix, encoding, weights, units, rest, ridge)
+    for sweep in range(sweeps):
+        problem.update_bag()
+        for terms in problem.groups:
+            problem.update_terms(terms, reassign=units is not None and sweep > 0)
+        if turn:
+            problem.update_projection()
+        if progress:
+            progress(sweep, problem.history[-1])
+    return _with_private_vectors(matrix, problem.result(), words, private), problem.history
 
 
 def relative_error(matrix, encoding, weights=None):
@@ -127,16 +133,18 @@ def relative_error(matrix, encoding, weights=None):
 
 
 class Problem:
-    """One least-squares problem over some words: tables, index, bag vectors, residual, history.
+    """One least-squares problem: tables, index, bag vectors, projection, residual, history.
 
-    Entries are scaled to mean square 1. The one array as large as the rows before the projection is
-    `residual`, what all parts together leave of them; every step changes it in place.
+    `words` are fitted, entries scaled to mean square 1; of the others, whose private vectors leave
+    what lies beyond the projection, the problem keeps the second moments alone. The one array as
+    large as the rows before the projection is `residual`, what all parts together leave of them;
+    every step changes it in place.
     """
 
     def __init__(self, matrix, encoding, weights, units, words, ridge):
         share = weights[words].mean() / weights.mean() if weights[words].any() else 1.0
         self.f = weights[words] / share  # the ridge meets weights of mean 1
-        self.start, self.words, self.ridge = encoding, words, ridge
+        self.matrix, self.start, self.words, self.ridge = matrix, encoding, words, ridge
         self.tables = [np.array(table, dtype=float) for table in encoding.tables]  # (U_j, r, q_j)
         self.index = encoding.units_of(words).copy()  # (V, k, n)
         self.free = None if units is None else units.free[words]  # (V, k, n)
@@ -144,28 +152,48 @@ class Problem:
         every = np.arange(encoding.rank)  # terms of one index are solved together, others apart
         self.groups = [every] if self.index.shape[1] == 1 else [every[k : k + 1] for k in every]
         self.history = []
-        self._read_target(matrix, encoding.projection)
+        self._read_target(encoding.projection)
+        self._read_private(weights / share)
         self._start_bag()
         for block in self._blocks():
             self.residual[block] -= self._bag_rows(block)
             for terms in self.groups:
                 self.residual[block] -= self._rows(block, terms)
 
-    def _read_target(self, matrix, P):
+    def _read_target(self, P):
         """The rows E0 P^T, their scale, and what of E0 lies beyond the projection."""
-        D = matrix.shape[1]
-        self.residual = np.empty((len(self.words), D if P is None else len(P)))  # (V, d')
+        D = self.matrix.shape[1]
+        self.P = None if P is None else np.array(P, dtype=float)  # (d', D)
+        self.residual = np.empty((len(self.words), D if P is None else len(P)))  # (N, d')
         squares = norm = inside = 0.0
         for block in self._blocks():
-            rows = _project(matrix, self.words[block])  # (W, D)
+            rows = _project(self.matrix, self.words[block])  # (W, D)
             lengths = (rows**2).sum(1)  # (W,)
             squares, norm = squares + lengths.sum(), norm + self.f[block] @ lengths
             self.residual[block] = rows if P is None else rows @ P.T
             inside += self.f[block] @ (self.residual[block] ** 2).sum(1)
         self.scale = float(np.sqrt(squares / (len(self.words) * D))) or 1.0
-        self.norm = float(norm) / self.scale**2 or 1.0
+        self.norm = float(norm) / self.scale**2
         self.beyond = max(0.0, float(norm - inside)) / self.scale**2
         self.residual /= self.scale
+
+    def _read_private(self, weights):
+        """C = sum_w f_w E0[w]^T E0[w] (D, D) of the words that are not fitted."""
+        self.moments, private = None, np.setdiff1d(np.arange(len(self.matrix)), self.words)
+        if self.P is not None and len(private):
+            self.moments = 0.0
+            for block in row_blocks(len(private), BLOCK):
+                rows = _project(self.matrix, private[block]) / self.scale  # (W, D)
+                self.moments += rows.T @ (weights[private[block], None] * rows)
+            self.norm += np.trace(self.moments)
+            self.beyond += self._private_beyond()
+        self.norm = self.norm or 1.0
+
+    def _private_beyond(self):
+        """sum_w f_w ||E0[w] - E0[w] P^T P||^2 of the words that are not fitted."""
+        if self.moments is None:
+            return 0.0
+        return max(0.0, np.trace(self.moments) - ((self.P @ self.moments) * self.P).sum())
 
     def _start_bag(self):
         self.bag_vectors = None
@@ -232,6 +260,28 @@ class Problem:
         for block in self._blocks():
             self.residual[block] -= self._rows(block, terms)
 
+    def update_projection(self):
+        """P = A B^T of the SVD A s B^T = sum_w f_w Y_w^T E0[w], Y_w the row before the projection.
+
+        No other P with orthonormal rows brings the Y_w nearer to the E0[w] (Schoenemann 1966).
+        """
+        if self.P is None:
+            return
+        total = 0.0 if self.moments is None else self.P @ self.moments  # (d', D): there Y = E0 P^T
+        for block in self._blocks():
+            rows = _project(self.matrix, self.words[block]) / self.scale  # (W, D)
+            self.residual[block] -= rows @ self.P.T  # (W, d'), now -Y
+            total -= self.residual[block].T @ (self.f[block, None] * rows)
+        left, _, right = np.linalg.svd(total, full_matrices=False)
+        self.P, self.beyond = left @ right, 0.0  # (d', D)
+        for block in self._blocks():
+            rows = _project(self.matrix, self.words[block]) / self.scale  # (W, D)
+            inner = rows @ self.P.T  # (W, d')
+            self.residual[block] += inner
+            self.beyond += self.f[block] @ ((rows**2).sum(1) - (inner**2).sum(1))
+        self.beyond = max(0.0, float(self.beyond)) + self._private_beyond()
+        self._record(self._squares())
+
     def _sums(self, j, terms, reassign):
         """A_u = sum_{w: u} f_w G_w and B_u = sum_{w: u} f_w b_w, after reassigning free words."""
         U, g, q = len(self.tables[j]), len(terms), self.tables[j].shape[2]
@@ -282,7 +332,7 @@ class Problem:
     def result(self):
         """The start with what was fitted, at the scale of the matrix."""
         scale = self.scale ** (1 / len(self.tables))  # spread evenly: gradients of one size
-        fitted = {"tables": [table * scale for table in self.tables]}
+        fitted = {"tables": [table * scale for table in self.tables], "projection": self.P}
         if self.start.index is not None:
             fitted["index"] = self.start.index.copy()
             fitted["index"][self.words] = self.index

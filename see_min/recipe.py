@@ -5,7 +5,7 @@
 
 from dataclasses import replace
 
-from see_min.budget import make_plan, plans_bytes
+from see_min.budget import default_bits, make_plan, plans_bytes
 from see_min.errors import InputError, check_at_least, check_shape
 from see_min.fitting import (
     check_finite_rows,
@@ -22,7 +22,7 @@ from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 # Rows are weighted by (count + 1)^power. The projection serves what occurs in text; the fit of the
 # rest serves rare words too, as frequent ones have private vectors (docs/results.md, "One recipe").
-PROJECTION_POWER, FIT_POWER = 1.0, 0.3
+PROJECTION_POWER, FIT_POWER = 1.0, 0.5
 MIX = 0.7  # the share of the metric; the rest is the plain sum of squares
 COUNTS = ("bytes", "parameters")
 RIDGE_CODED = 1e-3  # every code has many words: what is left is to keep the systems solvable
@@ -39,7 +39,7 @@ def encode(
     metric=None,
     mix=MIX,
     count="bytes",
-    bits=6,
+    bits=None,
     derived=False,
     form="see",
     per_term=True,
@@ -68,8 +68,9 @@ def encode(
     mix : float
     count : str, of COUNTS
         "bytes": all that a file holds. "parameters": numbers alone, as the papers count.
-    bits : int
-        Of a parameter in a file where bytes are counted, 4 to 16 or 32. By parameters it is 32.
+    bits : int, optional
+        Of a parameter in a file where bytes are counted, 4 to 16 or 32; left out, 8 up to a ratio
+        of 30, else 6. By parameters it is 32.
     derived : bool
         Whether words and lexicon are at hand at loading: then known units cost no index.
     form : str
@@ -83,7 +84,7 @@ def encode(
         "shuffled": annotations of other words; "random_units": as many, without meaning;
         "no_knowledge": none, more private vectors instead; "fixed": no reassignment in the fit.
     sweeps : int, optional
-        Of the fit: 2 by bytes, whose start is good, 10 by parameters when left out.
+        Of the fit: 4 by bytes, whose start is good, 10 by parameters when left out.
     seed : int
     progress : callable(sweep, error), optional
 
@@ -110,6 +111,7 @@ def encode(
         words = build_vocabulary(words, lexicon, counts, seed=seed)
     if len(words) != len(matrix):
         raise InputError(f"words: expected {len(matrix)}, one per row, got {len(words)}")
+    bits = default_bits(ratio) if bits is None else bits
     options = {"count": count, "bits": bits, "derived": derived}
     plans = plans_of(matrix.shape, words, ratio, form, control, order, per_term, **options)
     plan = plans[0]
@@ -126,9 +128,9 @@ def encode(
         units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
         P = _projection(matrix, words, plan.inner_dim) if plan.form == "see" else None
         start, ridge = random_encoding(units, plan, seed, P), 0.5
-    sweeps = check_at_least("sweeps", (2 if plan.coded else 10) if sweeps is None else sweeps, 1)
+    sweeps = check_at_least("sweeps", (4 if plan.coded else 10) if sweeps is None else sweeps, 1)
     free = None if control == "fixed" else units
-    encoding, _ = fit(matrix, start, weights, free, sweeps, ridge, progress)
+    encoding, _ = fit(matrix, start, weights, free, sweeps, ridge, plan.coded, progress)
     if inverse is not None:
         P = encoding.projection if plan.form == "see" else None
         encoding = replace(encoding, projection=inverse if P is None else P @ inverse)
@@ -161,7 +163,7 @@ def _best_start(matrix, words, weights, plans, control, seed, bits):
 
 def plans_of(
     shape, vocabulary, ratio, form="see", control=None, order=None, per_term=True, count="bytes",
-    bits=6, derived=False,
+    bits=None, derived=False,
 ):  # fmt: skip
     """The plans of which `encode` takes the best.
 
@@ -173,7 +175,7 @@ def plans_of(
         raise InputError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
     known = 0 if control == "no_knowledge" else len(shared_units(vocabulary.annotations))
     if form == "see" and count == "bytes":
-        check_bits(bits)
+        bits = check_bits(default_bits(ratio) if bits is None else bits)
         if order not in (None, 2) or not per_term:
             got = "an index that terms share" if order in (None, 2) else f"order {order}"
             raise InputError(f"count: expected parameters with {got}, got bytes")

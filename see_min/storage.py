@@ -3,9 +3,8 @@
     parameter   x ~ s q, s = max |x| / (2^(b-1) - 1), q a whole number of b bits: half a step off
     code        one of U units takes ceil(log2 U) bits: none in a slot with one unit
 
-There is a step `s` per table and term, per row of the projection, and per bag vector; bag vectors
-take 2 bits fewer than the rest. Rounding twice changes nothing, so a file that is loaded and saved
-again is the same file.
+There is a step `s` per table and term, per row of the projection, and per bag vector. Rounding
+twice changes nothing, so a file that is loaded and saved again is the same file.
 """
 
 import json
@@ -16,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse
 
-from see_min.encoding import SememeEncoding, bits_of, code_bits, coded_words, private_units
+from see_min.encoding import SememeEncoding, code_bits, coded_words, private_units
 from see_min.errors import InputError, check_ids
 from see_min.files import atomic_path
 from see_min.units import Unit, fill_bag
@@ -48,12 +47,13 @@ def _axes(name):
 
 
 def check_bits(bits):
-    """InputError for bits other than 4 to 16, and 32 (float32)."""
+    """The bits of a parameter; InputError for others than 4 to 16, and 32 (float32)."""
     if bits != 32 and not FEWEST_BITS <= bits <= MOST_BITS:
         raise InputError(f"bits: expected {FEWEST_BITS} to {MOST_BITS}, or 32, got {bits}")
+    return bits
 
 
-def rounded(encoding, bits=6):
+def rounded(encoding, bits):
     """The encoding as `save` keeps it: its numbers are those that a file of these bits holds.
 
     Raises InputError for bits that `check_bits` refuses.
@@ -64,7 +64,7 @@ def rounded(encoding, bits=6):
         if bits == 32:
             parts[name] = np.float32(array).astype(float)
         else:
-            q, s = quantize(array, _axes(name), bits_of(name, bits))
+            q, s = quantize(array, _axes(name), bits)
             parts[name] = q * s.astype(float)
         once[id(array)] = parts[name]
     named = {name: parts[name] for name in ("projection", "bag_vectors") if name in parts}
@@ -82,9 +82,8 @@ def pack(encoding):
         if encoding.bits in (None, 32):
             arrays[name] = np.float32(array) if encoding.bits else array
             continue
-        b = bits_of(name, encoding.bits)
-        q, arrays[f"{name}.step"] = quantize(array, _axes(name), b)
-        arrays[name] = pack_bits(q + 2 ** (b - 1), b)
+        q, arrays[f"{name}.step"] = quantize(array, _axes(name), encoding.bits)
+        arrays[name] = pack_bits(q + 2 ** (encoding.bits - 1), encoding.bits)
         arrays[f"{name}.shape"] = np.array(array.shape)
     owner = {id(array): name for name, array in encoding.arrays.items()}
     arrays["slots"] = np.array([owner[id(table)] for table in encoding.tables])
@@ -149,7 +148,7 @@ def _floats(arrays, name):
     array, step = arrays.get(name), arrays.get(f"{name}.step")
     if step is None:
         return array
-    shape, b = arrays[f"{name}.shape"], bits_of(name, int(arrays["bits"]))
+    shape, b = arrays[f"{name}.shape"], int(arrays["bits"])
     q = unpack_bits(array, b, int(np.prod(shape))).reshape(shape) - 2 ** (b - 1)
     return q * step.astype(float)
 

@@ -122,7 +122,7 @@ def test_parameters_and_bytes_are_counted_part_by_part():
 def test_parameters_of_few_bits_and_their_steps_are_counted_array_by_array(bits):
     encoding = build()
     numbers = [R * 11 * 2, R * 13 * 5, R * 4 * 3, 30 * D]
-    total = sum(-(-number * bits // 8) for number in numbers) + -(-BAG * 30 * (bits - 2) // 8)
+    total = sum(-(-number * bits // 8) for number in numbers) + -(-BAG * 30 * bits // 8)
     steps = 3 * R + 30 + BAG  # per table and term, row of P, bag vector
     encoding.bits = bits
     assert encoding.bytes == total + 4 * steps + encoding.index_bytes

@@ -212,13 +212,13 @@ def test_residual_quantization_codes_what_terms_before_it_leave(sizes, rank):
 
 
 def penalty(matrix, start, rest):
-    """All squared leaves and shared bag vectors over the weighted squares of the fitted rows."""
-    f = WEIGHTS[rest] * WEIGHTS.mean() / WEIGHTS[rest].mean()
+    """All squared leaves and shared bag vectors over the weighted squares of all rows."""
+    share = WEIGHTS[rest].mean() / WEIGHTS.mean()  # the ridge meets weights of mean 1
     scale = (matrix[rest] ** 2).mean()
     shared = np.unique(start.bag[rest].indices) if start.bag is not None else []
     total = sum(squares(table) for table in start.tables)
     total += squares(start.bag_vectors[shared]) / scale if len(shared) else 0.0
-    return total * scale / (f @ (matrix[rest] ** 2).sum(1))
+    return share * total * scale / (WEIGHTS @ (matrix**2).sum(1))
 
 
 @splits
@@ -231,10 +231,10 @@ def test_a_fit_from_a_quantizer_ends_below_it(sizes, rank, private, knowledge, r
     unfitted = fit(matrix, start, WEIGHTS, sweeps=0)[0]
     rest = np.setdiff1d(np.arange(V), private_units(start.bag)[0])
     assert len(rest) == V - private
-    off, f = matrix[rest] - slow_matrix(unfitted)[rest], WEIGHTS[rest]
-    error = f @ (off**2).sum(1) / (f @ (matrix[rest] ** 2).sum(1))
+    off = matrix - slow_matrix(unfitted)
+    error = WEIGHTS @ (off**2).sum(1) / (WEIGHTS @ (matrix**2).sum(1))
     first = error + ridge * penalty(matrix, start, rest)
-    result, history = fit(matrix, start, WEIGHTS, units, sweeps=3, ridge=ridge)
+    result, history = fit(matrix, start, WEIGHTS, units, sweeps=3, ridge=ridge, turn=True)
     assert np.diff([first, *history]).max() <= 1e-12
     last = relative_error(matrix, result, WEIGHTS)
     assert last < relative_error(matrix, unfitted, WEIGHTS) and history[-1] < first - 1e-6

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from see_min import starts
+from see_min.budget import default_bits
 from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
 from see_min.fitting import fit as fit_encoding
@@ -72,7 +73,8 @@ def test_bytes_are_within_the_ratio_and_most_of_them_are_used(method, ratio, mat
     assert kept.shape == (V, D) and kept.bytes <= DENSE / ratio
     assert kept.bytes > DENSE / ratio * (0.4 if method in (*ROWS, "svd-int4") else 0.7)
     if method in ENCODINGS:
-        assert isinstance(kept, SememeEncoding) and kept.bits == FACTORS.get(method, 6)
+        bits = FACTORS.get(method, default_bits(ratio))
+        assert isinstance(kept, SememeEncoding) and kept.bits == bits
 
 
 @pytest.mark.parametrize("method", ADDED)
@@ -81,18 +83,18 @@ def test_plans_count_what_encodings_take(method, shape, ratio):
     """Exactly: the grid is known to fit before any work. No plan could have one more term."""
     for one in plan(*shape, ratio, method):
         (g, q), r, U, N = one.sizes, one.rank, one.slot_units, one.private
-        bits = quantizers.code_bits
-        want = [6 * r * U * q, 6 * r * g, 6 * g * q * shape[1], 4 * N * g * q]  # parameters
-        want += [(shape[0] - N) * r * bits(U), shape[0] * (N > 0), N * bits(N)]  # codes, the bag
+        bits, of = default_bits(ratio), quantizers.code_bits
+        want = [bits * n for n in (r * U * q, r * g, g * q * shape[1], N * g * q)]  # parameters
+        want += [(shape[0] - N) * r * of(U), shape[0] * (N > 0), N * of(N)]  # codes, the bag
         size = sum(-(-one // 8) for one in want) + 4 * (2 * r + g * q + N)  # steps
-        assert one.bytes(one.private, 6) == size <= 4 * shape[0] * shape[1] / ratio
+        assert one.bytes(one.private, bits) == size <= 4 * shape[0] * shape[1] / ratio
         assert r % g == 0 and g * q <= shape[1]
 
 
 def test_the_plan_is_what_an_encoding_takes(matrix, counts):
     for method in (*ADDED, "pq"):
         kept = fit(matrix, 6, method, counts=counts)
-        assert kept.bytes in [one.bytes(one.private, 6) for one in plan(V, D, 6, method)]
+        assert kept.bytes in [one.bytes(one.private, 8) for one in plan(V, D, 6, method)]
 
 
 @pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq"])

@@ -130,7 +130,7 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     matrix, weights = Mapped(E0, S), frequency_weights(vocabulary.counts, FIT_POWER)
     plans = plans_of((V, D), vocabulary, 8, derived=True, bits=8)
     start, units = best_start(matrix, vocabulary, plans, weights, 5)
-    expected, history = see.fit(E0 @ S, start, weights, units, 1, RIDGE_CODED)
+    expected, history = see.fit(E0 @ S, start, weights, units, 1, RIDGE_CODED, True)
     expected = replace(expected, projection=expected.projection @ inverse, words=WORDS)
     how = {"metric": METRIC, "mix": 0.6, "derived": True, "bits": 8, "seed": 5}
     encoding = by_bytes(**how)

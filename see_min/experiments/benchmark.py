@@ -25,7 +25,7 @@ from torch.utils.benchmark import Timer
 
 from see_min.bridge.layers import SememeEmbedding, cached_rows
 from see_min.bridge.model import device_memory
-from see_min.budget import low_rank, plan_bytes, plan_paper, plan_see
+from see_min.budget import default_bits, low_rank, plan_bytes, plan_paper, plan_see
 from see_min.errors import check_at_least
 from see_min.experiments import reports
 from see_min.experiments.options import parse_ratio
@@ -37,7 +37,6 @@ from see_min.units import Annotation, assign, shared_units
 CACHED = "see, cached"  # within `cached_rows`: of heads without gradients alone
 CALLS = ("forward", "forward+backward")
 FITTED, SWEEPS = ("see", "paper, order 3"), 3
-BITS = 6  # of a parameter of `see`, as in `encode`
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states",
           "fit": "Fit of {:,} rows"}
 
@@ -105,11 +104,12 @@ def synthetic_vocabulary(count, seed, sememes=2000, morphemes=5000):
 def plans(task, dimension, annotations=()):
     """{method: Plan} of every form of SEE at this size."""
     size, known = (task.rows, dimension, task.ratio), len(shared_units(annotations))
-    return {"see": plan_bytes(*size, bits=BITS), "see, by parameters": plan_see(*size, known=known),
+    return {"see": plan_bytes(*size, bits=default_bits(task.ratio)),
+            "see, by parameters": plan_see(*size, known=known),
             "paper, order 2": plan_paper(*size, 2), "paper, order 3": plan_paper(*size, 3)}
 
 
-def start_of(plan, words, annotations, seed):
+def start_of(plan, words, annotations, seed, ratio):
     """(encoding, units) before a fit, with random numbers everywhere."""
     units = assign(words, annotations, plan)
     P = None
@@ -121,7 +121,8 @@ def start_of(plan, words, annotations, seed):
         first, second = encoding.tables
         codes = np.random.default_rng(seed).integers(0, len(second), encoding.index.shape)
         codes[..., 0] = 0
-        encoding = replace(encoding, tables=[first[:1], second], index=codes, bits=BITS)
+        encoding = replace(encoding, tables=[first[:1], second], index=codes)
+        encoding.bits = default_bits(ratio)
     return encoding, units
 
 
@@ -131,7 +132,7 @@ def make_modules(task, dimension, words, annotations):
     rank = low_rank(task.rows, dimension, task.ratio)
     out = {"dense": Dense(task.rows, dimension), "low-rank": LowRank(task.rows, dimension, rank)}
     for method, plan in plans(task, dimension, annotations).items():
-        out[method] = SememeEmbedding(start_of(plan, words, annotations, task.seed)[0])
+        out[method] = SememeEmbedding(start_of(plan, words, annotations, task.seed, task.ratio)[0])
     return out
 
 
@@ -270,7 +271,7 @@ def fit_rows(task, dimension, words, annotations):
     found = {"low-rank": ("one SVD", factors, [time.perf_counter() - start])}
     for name, plan in plans(task, dimension, annotations).items():
         if name in FITTED:
-            encoding, units = start_of(plan, words, annotations, task.seed)
+            encoding, units = start_of(plan, words, annotations, task.seed, task.ratio)
             if encoding.projection is not None:
                 encoding.projection = projection(matrix, weights, plan.inner_dim)
             marks = []

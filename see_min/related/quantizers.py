@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse
 
 from see_min import fitting, starts
-from see_min.budget import Plan, check_ratio
+from see_min.budget import Plan, check_ratio, default_bits
 from see_min.encoding import BLOCK, SememeEncoding, code_bits, row_blocks
 from see_min.errors import InputError, check_at_least, check_axes, check_ids, check_shape, require
 from see_min.recipe import MIX, PROJECTION_POWER
@@ -41,19 +41,19 @@ GRID = {
 GRID["lsq"] = GRID["rq"]  # of which it takes the one that is best for rq
 FACTORS = {"svd-int8": 8, "svd-int4": 4}  # bits
 ROWS = {"int8": 8, "int4": 4}
-BITS = 6  # of other parameters: as many as `see` takes
 BEAM, ROUNDS = 8, 2  # of the search for codes; of books and codes in turn
 LUT = 4096  # centroids at most for which faiss keeps the products of all pairs
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)  # of the largest entry of a row: int4 is better without outliers
 
 
-def plan(vocabulary, dimension, ratio, method="opq", bits=BITS):
+def plan(vocabulary, dimension, ratio, method="opq", bits=None):
     """What `fit` tries: a list of Plan; for factors their rank, for int8 and int4 the bits.
 
     >>> [(one.sizes, one.rank, one.private) for one in plan(30522, 384, 80)][:2]
-    [((17, 6), 17, 347), ((15, 7), 15, 1708)]
+    [((17, 6), 17, 211), ((15, 7), 15, 1059)]
     """
     V, D, dense = vocabulary, dimension, 4 * vocabulary * dimension
+    bits = default_bits(ratio) if bits is None else bits  # as many as `see` takes
     if method in ROWS:
         check_ratio(ratio, dense / _bytes_of_rows(V, D, ROWS[method]), f"rows of {method}")
         return ROWS[method]
@@ -115,7 +115,7 @@ def _plan(least, budget, bits, blocks, units, width, share):
 
 def _fill(one, budget, bits):
     """The plan with as many private vectors as its bytes leave room for."""
-    each = 6 + one.inner_dim * (bits - 2) / 8 - one.rank * code_bits(one.slot_units) / 8
+    each = 6 + one.inner_dim * bits / 8 - one.rank * code_bits(one.slot_units) / 8
     private = int(max(0, budget - one.bytes(0, bits)) / max(each, 1))
     one = replace(one, private=min(one.vocabulary // 2, private))
     while one.private and one.bytes(one.private, bits) > budget:
@@ -124,7 +124,7 @@ def _fill(one, budget, bits):
 
 
 def fit(
-    matrix, ratio, method="opq", weights=None, seed=0, counts=None, metric=None, mix=MIX, bits=BITS
+    matrix, ratio, method="opq", weights=None, seed=0, counts=None, metric=None, mix=MIX, bits=None
 ):  # fmt: skip
     """The best encoding of a method that takes at most 4 V D / ratio bytes.
 
@@ -138,7 +138,7 @@ def fit(
     counts : array (V,), optional
         For the projection, and for who gets a private vector; the weights when left out.
     metric, mix : as in `see_min.recipe.encode`; for all but pq, int8 and int4
-    bits : int, of a parameter of the quantizers; private vectors have two fewer
+    bits : int, optional, of a parameter of the quantizers; those of `see` when left out
 
     >>> E = np.random.default_rng(0).standard_normal((400, 32))
     >>> kept = fit(E, 10)
@@ -150,6 +150,7 @@ def fit(
     check_at_least("seed", seed, 0)
     f = np.ones(V) if weights is None else check_axes("weights", weights, V)
     check_at_least("weights", f.min(initial=0), 0)
+    bits = default_bits(ratio) if bits is None else bits
     plans = plan(V, D, ratio, method, bits)
     if method in ROWS:
         return scale_rows(matrix, plans)
