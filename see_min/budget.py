@@ -17,7 +17,7 @@ WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
 # By bytes: d' in units of D / sqrt(ratio), share of private vectors, terms per block. A share of 1
 # is low-rank factors: every word has its own vector.
-GRID = ((2.8, 0.0, 1), (3.2, 0.12, 1), (2.8, 0.12, 2), (2.8, 0.4, 1), (None, 1.0, 1))
+GRID = ((2.8, 0.0, 1), (4.0, 0.0, 1), (3.2, 0.12, 1), (2.8, 0.4, 1), (None, 1.0, 1))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte

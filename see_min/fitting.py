@@ -35,12 +35,30 @@ def frequency_weights(counts, power=0.5):
 
 def projection(matrix, weights, inner_dim):
     """P (d', D): the top right singular vectors of diag(sqrt(f)) E0 (Eckart and Young 1936)."""
-    gram = np.zeros((matrix.shape[1], matrix.shape[1]))  # (D, D)
-    for block in row_blocks(len(matrix), BLOCK):
-        rows = np.sqrt(weights[block, None]) * _project(matrix, block)  # (W, D)
-        gram += rows.T @ rows
-    _, vectors = np.linalg.eigh(gram)  # (D, D), ascending
+    moments = second_moments(matrix, np.arange(len(matrix)), weights)  # (D, D)
+    _, vectors = np.linalg.eigh(moments)  # (D, D), ascending
     return np.ascontiguousarray(vectors[:, ::-1][:, :inner_dim].T)  # (d', D)
+
+
+def second_moments(matrix, words, weights):
+    """sum_w f_w E0[w]^T E0[w] (D, D) over some words; weights (V,) of all."""
+    moments = np.zeros((matrix.shape[1], matrix.shape[1]))  # (D, D)
+    for block in row_blocks(len(words), BLOCK):
+        rows = np.sqrt(weights[words[block], None]) * project(matrix, words[block])  # (W, D)
+        moments += rows.T @ rows
+    return moments
+
+
+def polar(Q):
+    """A B^T of the SVD Q = A s B^T: of all P (d', D) with P P^T = I, that of largest <P, Q>.
+
+    Source: Schönemann 1966.
+
+    >>> polar(np.array([[0.0, 3.0]])).tolist()
+    [[0.0, 1.0]]
+    """
+    left, _, right = np.linalg.svd(Q, full_matrices=False)
+    return left @ right
 
 
 def low_rank_encoding(matrix, weights, rank):
@@ -51,7 +69,7 @@ def low_rank_encoding(matrix, weights, rank):
     P = projection(matrix, weights, rank)  # (r, D)
     table = np.empty((len(matrix), 1, rank))  # (V, 1, r)
     for block in row_blocks(len(matrix), BLOCK):
-        table[block, 0] = _project(matrix, block, P)
+        table[block, 0] = project(matrix, block, P)
     return SememeEncoding([table], None, P)
 
 
@@ -125,7 +143,7 @@ def relative_error(matrix, encoding, weights=None):
     weights = np.ones(len(matrix)) if weights is None else weights
     error = norm = 0.0
     for block in row_blocks(len(matrix), BLOCK):
-        rows = _project(matrix, block)  # (W, D)
+        rows = project(matrix, block)  # (W, D)
         off = rows - encoding.rows(np.arange(block.start, block.stop))  # (W, D)
         error += weights[block] @ (off**2).sum(1)
         norm += weights[block] @ (rows**2).sum(1)
@@ -167,7 +185,7 @@ class Problem:
         self.residual = np.empty((len(self.words), D if P is None else len(P)))  # (N, d')
         squares = norm = inside = 0.0
         for block in self._blocks():
-            rows = _project(self.matrix, self.words[block])  # (W, D)
+            rows = project(self.matrix, self.words[block])  # (W, D)
             lengths = (rows**2).sum(1)  # (W,)
             squares, norm = squares + lengths.sum(), norm + self.f[block] @ lengths
             self.residual[block] = rows if P is None else rows @ P.T
@@ -178,13 +196,10 @@ class Problem:
         self.residual /= self.scale
 
     def _read_private(self, weights):
-        """C = sum_w f_w E0[w]^T E0[w] (D, D) of the words that are not fitted."""
+        """sum_w f_w E0[w]^T E0[w] (D, D) of the words that are not fitted."""
         self.moments, private = None, np.setdiff1d(np.arange(len(self.matrix)), self.words)
         if self.P is not None and len(private):
-            self.moments = 0.0
-            for block in row_blocks(len(private), BLOCK):
-                rows = _project(self.matrix, private[block]) / self.scale  # (W, D)
-                self.moments += rows.T @ (weights[private[block], None] * rows)
+            self.moments = second_moments(self.matrix, private, weights) / self.scale**2
             self.norm += np.trace(self.moments)
             self.beyond += self._private_beyond()
         self.norm = self.norm or 1.0
@@ -261,21 +276,17 @@ class Problem:
             self.residual[block] -= self._rows(block, terms)
 
     def update_projection(self):
-        """P = A B^T of the SVD A s B^T = sum_w f_w Y_w^T E0[w], Y_w the row before the projection.
-
-        No other P with orthonormal rows brings the Y_w nearer to the E0[w] (Schoenemann 1966).
-        """
+        """P = polar(sum_w f_w Y_w^T E0[w]) brings the rows Y_w before it nearest to E0[w]."""
         if self.P is None:
             return
         total = 0.0 if self.moments is None else self.P @ self.moments  # (d', D): there Y = E0 P^T
         for block in self._blocks():
-            rows = _project(self.matrix, self.words[block]) / self.scale  # (W, D)
+            rows = project(self.matrix, self.words[block]) / self.scale  # (W, D)
             self.residual[block] -= rows @ self.P.T  # (W, d'), now -Y
             total -= self.residual[block].T @ (self.f[block, None] * rows)
-        left, _, right = np.linalg.svd(total, full_matrices=False)
-        self.P, self.beyond = left @ right, 0.0  # (d', D)
+        self.P, self.beyond = polar(total), 0.0  # (d', D)
         for block in self._blocks():
-            rows = _project(self.matrix, self.words[block]) / self.scale  # (W, D)
+            rows = project(self.matrix, self.words[block]) / self.scale  # (W, D)
             inner = rows @ self.P.T  # (W, d')
             self.residual[block] += inner
             self.beyond += self.f[block] @ ((rows**2).sum(1) - (inner**2).sum(1))
@@ -357,12 +368,12 @@ def _with_private_vectors(matrix, encoding, words, private):
     encoding = replace(encoding, bag_vectors=vectors, index=index)
     for block in row_blocks(len(words), BLOCK):  # no word has another's private unit: any order
         ids = words[block]
-        rest = _project(matrix, ids, encoding.projection) - encoding.inner_rows(ids)  # (W, d')
+        rest = project(matrix, ids, encoding.projection) - encoding.inner_rows(ids)  # (W, d')
         vectors[private[block]] = rest
     return encoding
 
 
-def _project(matrix, words, P=None):
+def project(matrix, words, P=None):
     """E0[words] P^T (W, d') in double precision, or E0[words] (W, D); words: a slice or ids."""
     rows = np.asarray(matrix[words], dtype=float)  # (W, D)
     return rows if P is None else rows @ P.T  # (W, d')

@@ -15,7 +15,7 @@ from see_min.fitting import (
     random_encoding,
     relative_error,
 )
-from see_min.starts import Mapped, metric_roots, quantizer_encoding
+from see_min.starts import FEW, mapped, metric_roots, quantizer_encoding
 from see_min.storage import check_bits, rounded
 from see_min.units import Annotation, assign, random_units, shared_units, shuffled
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
@@ -84,7 +84,7 @@ def encode(
         "shuffled": annotations of other words; "random_units": as many, without meaning;
         "no_knowledge": none, more private vectors instead; "fixed": no reassignment in the fit.
     sweeps : int, optional
-        Of the fit: 4 by bytes, whose start is good, 10 by parameters when left out.
+        Of the fit: 2 by bytes, whose start is good, 10 by parameters when left out.
     seed : int
     progress : callable(sweep, error), optional
 
@@ -119,7 +119,7 @@ def encode(
     inverse = None
     if metric is not None:
         S, inverse = metric_roots(check_shape("metric", metric, *matrix.shape[1:] * 2), mix)
-        matrix = Mapped(matrix, S)
+        matrix = mapped(matrix, S)
     weights = frequency_weights(words.counts, FIT_POWER)
     if plan.coded:
         start, units = _best_start(matrix, words, weights, plans, control, seed, bits)
@@ -128,7 +128,7 @@ def encode(
         units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
         P = _projection(matrix, words, plan.inner_dim) if plan.form == "see" else None
         start, ridge = random_encoding(units, plan, seed, P), 0.5
-    sweeps = check_at_least("sweeps", (4 if plan.coded else 10) if sweeps is None else sweeps, 1)
+    sweeps = check_at_least("sweeps", (2 if plan.coded else 10) if sweeps is None else sweeps, 1)
     free = None if control == "fixed" else units
     encoding, _ = fit(matrix, start, weights, free, sweeps, ridge, plan.coded, progress)
     if inverse is not None:
@@ -143,22 +143,22 @@ def _projection(matrix, words, inner_dim):
 
 
 def _best_start(matrix, words, weights, plans, control, seed, bits):
-    """The quantizer of lowest weighted error, as a file holds it, and its Units.
+    """The quantizer from which the fit goes down, and its Units: its plan is that of least error.
 
-    The fit goes down from there.
+    The error is weighted, of what a file holds, and of a start that takes little time.
     """
     P = _projection(matrix, words, max(plan.inner_dim for plan in plans))
-    best, least = None, float("inf")
-    for plan in plans:
+
+    def start_of(plan, **rounds):
         units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
-        start = quantizer_encoding(matrix, units, plan, P[: plan.inner_dim], weights, seed)
-        if len(plans) == 1:
-            return start, units
-        kept = rounded(fit(matrix, start, weights, sweeps=0)[0], bits)
-        error = relative_error(matrix, kept, weights)
-        if error < least:
-            best, least = (start, units), error
-    return best
+        P_of = P[: plan.inner_dim]
+        return quantizer_encoding(matrix, units, plan, P_of, weights, seed, **rounds), units
+
+    def error(plan):
+        unfitted, _ = fit(matrix, start_of(plan, rounds=FEW)[0], weights, sweeps=0)
+        return relative_error(matrix, rounded(unfitted, bits), weights)
+
+    return start_of(min(plans, key=error) if len(plans) > 1 else plans[0])
 
 
 def plans_of(

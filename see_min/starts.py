@@ -13,8 +13,10 @@ import scipy.linalg
 
 from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.errors import InputError, check_axes, check_finite
+from see_min.fitting import polar, project, second_moments
 
-SWEEPS, ROUNDS = 12, 8  # of k-means; of rotation and k-means in turn
+SWEEPS, FEW = 12, 4  # of k-means, the second where a start is known or soon forgotten
+ROUNDS = 12  # of projection and k-means in turn
 
 
 def metric_roots(metric, mix):
@@ -44,6 +46,13 @@ def metric_roots(metric, mix):
     return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
 
+def mapped(matrix, S):
+    """E0 S, in float32 if E0 is; what is mapped from a file is not read whole."""
+    if isinstance(matrix, np.memmap):
+        return Mapped(matrix, S)
+    return (matrix @ S).astype(np.float32 if matrix.dtype == np.float32 else float)
+
+
 class Mapped:
     """E0 S, a block of rows at a time: E0 may be a file larger than memory."""
 
@@ -57,38 +66,37 @@ class Mapped:
         return np.asarray(self.matrix[words], dtype=float) @ self.S  # (W, D)
 
 
-def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rotate=True):
+def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rounds=ROUNDS):
     """The encoding that k-means per block gives, for entries of variance 1: the start of a fit.
 
-    Term k quantizes what terms before it leave of block k mod q_1. With `rotate`, P is rotated
-    first, so that blocks hold equal shares of the spread. Words with a private vector have no part
-    in it; known units first get the vectors that explain most of the rows.
+    Term k quantizes what terms before it leave of block k mod q_1. P is first `turned`, unless
+    there are no rounds. Words with a private vector have no other part in it; known units first get
+    the vectors that explain most of the rows.
     """
-    rng = np.random.default_rng(seed)
-    words = np.setdiff1d(np.arange(len(matrix)), private_units(units.bag)[0])  # (N,)
+    rng, private = np.random.default_rng(seed), private_units(units.bag)[0]
+    words = np.setdiff1d(np.arange(len(matrix)), private)  # (N,)
     (g, q), r, U = plan.sizes, plan.rank, plan.slot_units
-    X, scale = np.empty((len(words), len(P))), 0.0  # (N, d')
-    for block in row_blocks(len(words), BLOCK):
-        rows = np.asarray(matrix[words[block]], dtype=float)  # (W, D)
-        X[block], scale = rows @ P.T, scale + (rows**2).sum()
-    scale = float(np.sqrt(scale / max(1, len(words) * matrix.shape[1]))) or 1.0
-    X, f = X / scale, weights[words]
-    f = f / f.mean() if f.any() else np.ones(len(words))
+    f = weights[words] if weights[words].any() else np.ones(len(words))
+    share = f.mean() if len(f) else 1.0
+    f, moments = f / share, second_moments(matrix, private, weights / share)  # (N,), (D, D)
+    M = units.bag[words] if plan.knowledge and len(words) else None  # (N, all units)
+    books = [None] * g
+    if rounds and len(words):
+        P, books = turned(matrix, words, f, P, g, U, rng, M, moments, rounds)
+    squares = sum((project(matrix, words[b]) ** 2).sum() for b in row_blocks(len(words), BLOCK))
+    scale = float(np.sqrt(squares / max(1, len(words) * matrix.shape[1]))) or 1.0
+    X = projected(matrix, words, P) / scale  # (N, d')
     vectors = None if units.bag is None else np.zeros((units.bag.shape[1], len(P)))
-    if plan.knowledge and len(words):
-        M = units.bag[words]  # (N, all units)
+    if M is not None:
         vectors = ridge_vectors(M, f, X, ridge=0.5)
         X -= M @ vectors
-    if rotate and len(words):
-        R = rotation(X, f, g, U, rng)  # (d', d')
-        X, P = X @ R, R.T @ P
-        vectors = None if vectors is None else vectors @ R
     first, T = np.zeros((1, r, g)), np.zeros((U, r, q))
     index = units.index.copy()  # (V, r, 2)
     for k in range(r):
         first[0, k, k % g] = 1
         part = X[:, k % g * q : (k % g + 1) * q]  # (N, q), a view
-        book, codes = k_means(part, f, U, rng)
+        book = books[k] / scale if k < g and books[k] is not None else None  # (U, q)
+        book, codes = k_means(part, f, U, rng, SWEEPS if book is None else FEW, book)
         T[: len(book), k], index[words, k, 1] = book, codes
         part -= book[codes]
     names = {"slot_names": units.slot_names, "bag_names": units.bag_names}
@@ -104,14 +112,15 @@ def ridge_vectors(M, f, X, ridge):
     return scipy.linalg.cho_solve(solver, weighted @ X)
 
 
-def k_means(points, f, units, rng, sweeps=SWEEPS):
-    """Weighted k-means: centroids (K, q), K = min(units, N), and codes (N,)."""
+def k_means(points, f, units, rng, sweeps=SWEEPS, book=None):
+    """Weighted k-means: centroids (K, q), K = min(units, N), and codes (N,); `book` is a start."""
     N = len(points)
     if N <= units:
         return points.copy(), np.arange(N)
-    share = f / f.sum()
-    start = rng.choice(N, units, replace=False, p=share if np.all(share > 0) else None)
-    book = points[start].copy()  # (U, q)
+    if book is None:
+        share = f / f.sum()
+        start = rng.choice(N, units, replace=False, p=share if np.all(share > 0) else None)
+        book = points[start].copy()  # (U, q)
     for _ in range(sweeps):
         codes = nearest(points, book)  # (N,)
         book, empty = centroids(points, f, codes, book)
@@ -146,35 +155,48 @@ def centroids(points, f, codes, book):
     return np.where(empty[:, None], book, sums / np.where(empty, 1, total)[:, None]), empty
 
 
-def rotation(X, f, blocks, units, rng, rounds=ROUNDS):
-    """R (d', d') for optimized product quantization of X R: Ge, He, Ke, Sun 2013.
+def turned(matrix, words, f, P, blocks, units, rng, M=None, moments=None, rounds=ROUNDS):
+    """P (d', D) and a book per block, for optimized product quantization: Ge, He, Ke, Sun 2013.
 
     It starts from principal directions, dealt to the blocks so that the products of their variances
-    are alike; then blocks are quantized and R = A B^T of the SVD A s B^T = X^T F Y turns X to the
-    quantized rows Y, in turn. With one direction per block it stays there.
+    are alike. Then rows are projected and quantized, and P = A B^T of the SVD A s B^T = Y^T F E0
+    turns to the quantized rows Y, in turn: inside the span of P and, where d' < D, the span itself.
+    Known units, M (N, U), get vectors first. `moments` (D, D) are those of words that no code
+    serves: what P leaves of them counts, too.
     """
-    d, q = X.shape[1], X.shape[1] // blocks
+    X, q = projected(matrix, words, P), len(P) // blocks  # (N, d')
     values, vectors = np.linalg.eigh((X * f[:, None]).T @ X)  # ascending
     logs = np.log(np.maximum(values[::-1], 1e-12 * max(values[-1], 1e-300)))
     dealt, total = [[] for _ in range(blocks)], np.zeros(blocks)
-    for i in range(d):
+    for i in range(len(P)):
         j = min((j for j in range(blocks) if len(dealt[j]) < q), key=lambda j: total[j])
         dealt[j].append(i)
         total[j] += logs[i] - logs[-1]
-    R = vectors[:, ::-1][:, sum(dealt, [])]  # (d', d')
-    if blocks == 1:
-        return R  # residual quantization sees distances alone
+    P = vectors[:, ::-1][:, sum(dealt, [])].T @ P  # (d', D)
     books = [None] * blocks
-    for _ in range(rounds):
-        Z = X @ R  # (N, d')
+    for _ in range(rounds if blocks > 1 else 0):  # residual quantization sees distances alone
+        Y = projected(matrix, words, P)  # (N, d')
+        known = 0.0 if M is None else M @ ridge_vectors(M, f, Y, ridge=0.5)  # (N, d')
+        Y -= known
         for j in range(blocks):
-            part = Z[:, j * q : (j + 1) * q]  # (N, q), a view
+            part = Y[:, j * q : (j + 1) * q]  # (N, q), a view
             if books[j] is None:
-                books[j], codes = k_means(part, f, units, rng, 4)
+                books[j], codes = k_means(part, f, units, rng, FEW)
             else:
                 codes = nearest(part, books[j])
                 books[j] = centroids(part, f, codes, books[j])[0]
-            part[:] = books[j][codes]  # Z becomes Y
-        left, _, right = np.linalg.svd((X * f[:, None]).T @ Z)
-        R = left @ right
-    return R
+            part[:] = books[j][codes]
+        Y += known
+        Q = 0.0 if moments is None else P @ moments  # (d', D)
+        for block in row_blocks(len(words), BLOCK):
+            Q = Q + (f[block, None] * Y[block]).T @ project(matrix, words[block])
+        P = polar(Q)
+    return P, books
+
+
+def projected(matrix, words, P):
+    """E0[words] P^T (N, d'), a block of rows at a time."""
+    X = np.empty((len(words), len(P)))
+    for block in row_blocks(len(words), BLOCK):
+        X[block] = project(matrix, words[block], P)
+    return X

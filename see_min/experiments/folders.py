@@ -98,7 +98,13 @@ class FolderSubject(Subject):
 
 
 class LanguageFolder(FolderSubject):
-    """Next words: perplexity of windows of a text."""
+    """Next words: perplexity of windows of a text.
+
+    Stage 2 learns from the text, too: the dense model, trained alike, stands beside the students.
+    """
+
+    extra_training = True
+    dense_options = {"embedding_lr_scale": 1.0}
 
     def read_text(self, held_out):
         ids = self.model.encode(self.lines())

@@ -4,7 +4,7 @@
     r U q + r g + d' D parameters in the bits of `see`, r log2 U bits of codes per word
 
 They are corners of a SememeEncoding: a_k = e_j says that term k belongs to block j of g. `pq`:
-a term per block and no P; `opq`: a term per block, P weighted principal directions with a rotation;
+a term per block and no P; `opq`: a term per block, P turned to what is quantized;
 `rq` and `lsq`: one block, so all terms are added, codes by beam search or by local search; `prq`:
 some terms in each of a few blocks. All but `pq` give frequent words vectors of their own.
 `svd-int8` and `svd-int4` are order 1, a row per word times P. `int8` and `int4` are no encodings:
@@ -34,9 +34,9 @@ from see_min.units import Units
 # (blocks, units, d' in units of D / sqrt(ratio), share of private vectors); no blocks: one per term
 GRID = {
     "pq": [(None, units, None, 0.0) for units in (256, 128, 64, 32, 16)],
-    "opq": [(None, 256, width, share) for width in (2.4, 3.2) for share in (0.0, 0.11)],
-    "rq": [(1, 256, 2.4, 0.0), (1, 64, 2.4, 0.0), (1, 64, 3.2, 0.11)],
-    "prq": [(4, 256, 2.4, 0.0), (4, 256, 3.2, 0.11), (2, 64, 3.2, 0.0), (2, 64, 2.4, 0.11)],
+    "opq": [(None, 256, *one) for one in ((2.8, 0.0), (4.0, 0.0), (3.2, 0.11), (2.8, 0.4))],
+    "rq": [(1, 256, 2.4, 0.0), (1, 64, 2.4, 0.0), (1, 64, 4.0, 0.0), (1, 64, 3.2, 0.11)],
+    "prq": [(4, 256, 2.4, 0.0), (4, 256, 4.0, 0.0), (2, 64, 3.2, 0.0), (4, 256, 3.2, 0.11)],
 }
 GRID["lsq"] = GRID["rq"]  # of which it takes the one that is best for rq
 FACTORS = {"svd-int8": 8, "svd-int4": 4}  # bits
@@ -50,7 +50,7 @@ def plan(vocabulary, dimension, ratio, method="opq", bits=None):
     """What `fit` tries: a list of Plan; for factors their rank, for int8 and int4 the bits.
 
     >>> [(one.sizes, one.rank, one.private) for one in plan(30522, 384, 80)][:2]
-    [((17, 6), 17, 211), ((15, 7), 15, 1059)]
+    [((17, 7), 17, 69), ((16, 11), 16, 69)]
     """
     V, D, dense = vocabulary, dimension, 4 * vocabulary * dimension
     bits = default_bits(ratio) if bits is None else bits  # as many as `see` takes
@@ -176,7 +176,7 @@ class _Task:
         self.matrix, self.f, self.seed, self.S = matrix, weights, seed, None
         if metric is not None:
             self.S, self.inverse = starts.metric_roots(check_shape("metric", metric, D, D), mix)
-            self.matrix = starts.Mapped(matrix, self.S)
+            self.matrix = starts.mapped(matrix, self.S)
         of_projection, ranked = weights, weights
         if counts is not None:
             ranked = check_axes("counts", counts, V)
@@ -196,7 +196,7 @@ class _Task:
         if method in ("pq", "opq"):
             P = np.eye(one.inner_dim) if method == "pq" else self.P[: one.inner_dim]
             arguments = self.matrix, units, one, P, self.f, self.seed
-            start = starts.quantizer_encoding(*arguments, rotate=method == "opq")
+            start = starts.quantizer_encoding(*arguments, starts.ROUNDS if method == "opq" else 0)
             encoding = fitting.fit(self.matrix, start, self.f, sweeps=0)[0]
             return replace(encoding, projection=None) if method == "pq" else encoding
         return additive(
@@ -221,15 +221,12 @@ def additive(matrix, units, one, P, weights, seed, method):
     rng = np.random.default_rng(seed)
     words = np.setdiff1d(np.arange(len(matrix)), starts.private_units(units.bag)[0])  # (N,)
     (g, q), r, U = one.sizes, one.rank, one.slot_units
-    X = np.concatenate(
-        [fitting._project(matrix, words[b], P) for b in row_blocks(len(words), BLOCK)] or [P[:0]]
-    )  # (N, d')
-    f, scale = weights[words], float(np.sqrt((X**2).mean())) if X.size else 1.0
-    f = f if f.any() else np.ones(len(words))
-    X /= scale or 1.0  # faiss counts in float32
+    f = weights[words] if weights[words].any() else np.ones(len(words))
     if g > 1 and len(words):
-        R = starts.rotation(X, f, g, U, rng)  # (d', d')
-        X, P = X @ R, R.T @ P
+        P, _ = starts.turned(matrix, words, f, P, g, U, rng)
+    X = starts.projected(matrix, words, P)  # (N, d')
+    scale = float(np.sqrt((X**2).mean())) if X.size else 1.0
+    X /= scale or 1.0  # faiss counts in float32
     first, T, index = np.zeros((1, r, g)), np.zeros((U, r, q)), units.index.copy()
     first[0, np.arange(r), np.arange(r) % g] = 1
     for j in range(g if len(words) else 0):
