@@ -5,6 +5,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from see_min.budget import default_bits, make_plan, plans_bytes
 from see_min.errors import InputError, check_at_least, check_shape
 from see_min.fitting import (
@@ -25,6 +27,7 @@ from see_min.words.vocabulary import Vocabulary, build_vocabulary
 PROJECTION_POWER, FIT_POWER = 1.0, 0.5
 MIX = 0.7  # the share of the metric; the rest is the plain sum of squares
 COUNTS = ("bytes", "parameters")
+SAMPLE = 10_000  # words on which plans are compared
 RIDGE_CODED = 1e-3  # every code has many words: what is left is to keep the systems solvable
 CONTROLS = ("shuffled", "random_units", "no_knowledge", "fixed")
 
@@ -145,20 +148,28 @@ def _projection(matrix, words, inner_dim):
 def _best_start(matrix, words, weights, plans, control, seed, bits):
     """The quantizer from which the fit goes down, and its Units: its plan is that of least error.
 
-    The error is weighted, of what a file holds, and of a start that takes little time.
+    The error is weighted, of what a file holds, and of a short start on some words.
     """
     P = _projection(matrix, words, max(plan.inner_dim for plan in plans))
 
-    def start_of(plan, **rounds):
+    def start_of(plan, matrix, words, weights, **rounds):
         units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
         P_of = P[: plan.inner_dim]
         return quantizer_encoding(matrix, units, plan, P_of, weights, seed, **rounds), units
 
-    def error(plan):
-        unfitted, _ = fit(matrix, start_of(plan, rounds=FEW)[0], weights, sweeps=0)
-        return relative_error(matrix, rounded(unfitted, bits), weights)
+    if len(plans) > 1:
+        rows = np.random.default_rng(seed).permutation(len(words))[:SAMPLE]
+        some = matrix[rows], words.some(rows), weights[rows]
 
-    return start_of(min(plans, key=error) if len(plans) > 1 else plans[0])
+        def error(plan):
+            private = plan.private * len(rows) // len(words)
+            small = replace(plan, vocabulary=len(rows), private=private)
+            start, _ = start_of(small, *some, rounds=FEW)
+            unfitted, _ = fit(some[0], start, some[2], sweeps=0)
+            return relative_error(some[0], rounded(unfitted, bits), some[2])
+
+        plans = [min(plans, key=error)]
+    return start_of(plans[0], matrix, words, weights)
 
 
 def plans_of(

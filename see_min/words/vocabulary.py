@@ -26,6 +26,11 @@ class Vocabulary:
     def __len__(self):
         return len(self.names)
 
+    def some(self, rows):
+        """The vocabulary of some rows (N,)."""
+        kept = [[of[row] for row in rows] for of in (self.names, self.tokens, self.annotations)]
+        return Vocabulary(kept[0], kept[1], self.counts[rows], kept[2])
+
     @property
     def rows_of_words(self):
         """Word -> row, for whole words; of tokens that spell the same, the more frequent one."""
