@@ -90,7 +90,6 @@ def test_methods_keep_equal_bytes_and_the_sizes_of_a_row_agree(finished):
         assert all((0.9 if ratio == 10 else 0.6) * allowed <= kept[m] <= allowed for m in METHODS)
         assert abs(kept["see-derived"] - kept["shuffled"]) < 0.02 * allowed
     for row in rows:
-        assert row["embedding_bytes"] < 4 * row["embedding_parameters"]  # of 6 or 8 bits
         saved = dense["embedding_parameters"] - row["embedding_parameters"]
         assert dense["model_parameters"] - row["model_parameters"] == saved
 

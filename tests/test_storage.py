@@ -14,6 +14,7 @@ from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
 from see_min.storage import pack, pack_bits, quantize, rounded, unpack, unpack_bits
 from see_min.units import Annotation, assign, fill_bag, shared_units
+from see_min.words.tokens import normalise
 from see_min.words.vocabulary import Vocabulary
 
 BITS = (4, 5, 6, 8, 11, 16)
@@ -25,7 +26,8 @@ def vocabulary(V, notes=None, names=None):
     """Words by falling frequency; every third without annotation, when `notes` are left out."""
     names = [f"word{w}" for w in range(V)] if names is None else names
     given = [Annotation(((f"s{w % 7}", f"t{w % 5}"),) if w % 3 else ()) for w in range(V)]
-    return Vocabulary(names, [], 1000.0 / (1 + np.arange(V)), given if notes is None else notes)
+    notes = given if notes is None else notes
+    return Vocabulary(names, normalise(names), 1000.0 / (1 + np.arange(V)), notes)
 
 
 def plans_for(V, D, ratio, derived, bits):
