@@ -128,7 +128,7 @@ class Plan:
 
 
 def make_plan(form, vocabulary, dimension, ratio, known, order=None, per_term=True):
-    """The plan of a form; the order is 2 for "see" and 3 for the others when left out."""
+    """The plan of a form, of FORMS or an InputError; order 2 for "see", else 3, when left out."""
     if form not in FORMS:
         raise InputError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     if form == "see":
@@ -326,7 +326,7 @@ def _check_order(order, dimension):
 
 
 def check_ratio(ratio, largest, form):
-    """Refuse a ratio below 1 (or NaN) or beyond `largest`, which the text states."""
+    """InputError for a ratio below 1 (or NaN) or beyond `largest`, which its text states."""
     if not 1 <= ratio <= largest:
         allowed = floor(10 * largest) / 10  # rounded down: the ratio that the text states will do
         rule = f"expected 1 to {allowed:.1f} for {form} with this vocabulary"

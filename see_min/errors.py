@@ -26,7 +26,7 @@ def require(package, install=None):
 
 
 def check_at_least(name, value, low):
-    """Return `value` if it is at least `low`; NaN is not."""
+    """Return `value` if it is at least `low`, else InputError; NaN is not."""
     if not value >= low:
         raise InputError(f"{name}: expected at least {low}, got {value}")
     return value
@@ -44,7 +44,7 @@ def check_axes(name, array, *axes):
 
 
 def check_shape(name, array, *axes):
-    """As `check_axes`, but the array stays what it is: for matrices that are read in blocks."""
+    """As `check_axes`, InputError too, but the array stays what it is: it may be read in blocks."""
     array = array if hasattr(array, "shape") else np.asarray(array)
     matches = all(a is None or a == s for a, s in zip(axes, array.shape))
     if len(array.shape) != len(axes) or not matches:
@@ -55,7 +55,7 @@ def check_shape(name, array, *axes):
 
 
 def check_finite(name, array):
-    """Return `array` if it holds neither NaN nor infinity."""
+    """Return `array` if it holds neither NaN nor infinity, else InputError."""
     bad = int(np.size(array) - np.count_nonzero(np.isfinite(array)))
     if bad:
         raise InputError(f"{name}: expected finite numbers, got {bad} that are NaN or infinite")
@@ -63,7 +63,7 @@ def check_finite(name, array):
 
 
 def check_ids(name, ids, size):
-    """Return `ids` as integers if each lies in 0 .. size - 1."""
+    """Return `ids` as integers if each lies in 0 .. size - 1, else InputError."""
     ids = np.asarray(ids)
     if ids.size == 0:
         return ids.astype(np.int64)

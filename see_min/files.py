@@ -133,7 +133,7 @@ def check_writable(directory):
 
 
 def write_atomic(path, data):
-    """Write bytes, or text as UTF-8: `path` holds what it held before, or all of `data`.
+    """Write bytes, or text as UTF-8: `path` holds what it held, or all of `data`; or InputError.
 
     Examples
     --------

@@ -121,7 +121,7 @@ def _check(M):
 
 
 def unpack(arrays, vocabulary=None):
-    """The encoding of `pack`; a derived bag asks for the Vocabulary that it was derived from."""
+    """The encoding of `pack`, or InputError; a derived bag asks for the Vocabulary of the fit."""
     if str(arrays.get("format", "")) != FORMAT:
         raise InputError(f"no entry format = '{FORMAT}'")
     slots = [str(name) for name in arrays["slots"]]

@@ -28,7 +28,10 @@ def blocked_scores(embedding, h):
 
 
 def prepared(embedding, h):
-    """States in the type that autocast asks for: products with out= and our own do not cast."""
+    """States in the type that autocast asks for: products with out= and our own do not cast.
+
+    InputError if the weights are on another device.
+    """
     device = embedding.table_0.device
     if device != h.device:  # a product with offloaded weights would be silent nonsense
         raise InputError(f"scores: expected weights on {h.device}, got {device}")

@@ -130,7 +130,7 @@ def swap_embedding(model, encoding, name=None):
 
 
 def make_replacement(tied, encoding):
-    """The SememeEmbedding for a TiedEmbedding; the model is not changed."""
+    """The SememeEmbedding for a TiedEmbedding of its shape, else InputError; no model changes."""
     if encoding.shape != tied.shape:
         got = encoding.shape
         raise InputError(f"encoding: expected shape {tied.shape} as {tied.name}, got {got}")

@@ -84,7 +84,7 @@ def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None, 
 
 
 def reachable(shape, vocabulary, methods, ratios, log=None, **options):
-    """[(ratio, method)] of all, before any work: ratios out of reach are refused.
+    """[(ratio, method)] of all, before any work: InputError for ratios out of reach.
 
     With `log` they are left out instead, as long as something is left. Options are those of
     `see_min.related.registry.plan_method`.
@@ -291,7 +291,7 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Compare, and write compare.json, .md and .png."""
+    """Compare, and write compare.json, .md and .png; InputError for what cannot be used."""
     if arguments.layers:
         from see_min.experiments import layers
 

@@ -294,7 +294,7 @@ def _unit_lines(built):
 
 
 def plot(explanation, path):
-    """Draw how a word is built: its units and its product, entanglement, nearest words."""
+    """Draw how a word is built, entanglement, nearest words; InputError for an unknown word."""
     from matplotlib import rc_context
 
     built = explanation["built"]
@@ -372,7 +372,7 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Print what words are made of, and draw the first."""
+    """Print what words are made of, draw the first; InputError for what cannot be used."""
     path, words = _split(arguments.words)
     for name in ("dense", "plot"):
         if getattr(arguments, name) and path is None:

@@ -28,7 +28,7 @@ def load_pretrained(folder, task, block_size=64, device="cpu"):
 
 
 def token_names(tokenizer, rows):
-    """The V tokens in the order of the rows; rows that no token has are called [ROW7]."""
+    """The V tokens by row, [ROW7] where there is none; InputError for more tokens than rows."""
     if len(tokenizer) > rows:
         rule = f"at most {rows} tokens, one per row of the embedding"
         raise InputError(f"tokenizer: expected {rule}, got {len(tokenizer)}")

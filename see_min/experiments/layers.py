@@ -238,7 +238,7 @@ def table(report):
 
 
 def run(arguments, command):
-    """Compare, and write layers.json and .md."""
+    """Compare, and write layers.json and .md; InputError for flags of a matrix."""
     for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity"):
         if getattr(arguments, name):
             raise InputError(f"{name}: expected no --layers with it, got one")

@@ -89,7 +89,7 @@ def translation_score(model, pairs, words):
 
 
 def sts(vectors, pairs):
-    """Spearman's correlation of cosines of `vectors(sentences)` (N, H) with the pairs' scores."""
+    """Spearman's correlation of cosines of `vectors(sentences)` (N, H), scores; or InputError."""
     one, other = (vectors([pair[side] for pair in pairs]) for side in (0, 1))  # (N, H)
     angles = cosines(np.asarray(one), np.asarray(other))  # (N,)
     value = rank_correlation(angles, np.array([score for *_, score in pairs]))

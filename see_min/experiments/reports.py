@@ -64,12 +64,14 @@ def markdown_table(head, rows):
 
 
 def environment():
-    """What a reader needs to repeat a number: versions, platform, cores, threads, date."""
+    """What a reader needs to repeat a number: versions, platform, GPU, cores, threads, date."""
     torch = sys.modules.get("torch")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     out = {"python": platform.python_version(), "numpy": np.__version__}
     if torch is not None:
         out["torch"] = str(torch.__version__)
+        if torch.cuda.is_initialized():  # something ran there
+            out["gpu"] = torch.cuda.get_device_name()
     threads = torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS", cores)
     out |= {"platform": f"{platform.system()} {platform.machine()}", "cores": cores}
     try:

@@ -60,7 +60,7 @@ QUICK_TRANSLATION = {"vocab_size": 1500, "n_embd": 64, "n_head": 2, "teacher_ste
 
 
 def train_settings(task="lm", quick=False, **given):
-    """The settings of a task: its defaults, their quick form, and what was given.
+    """A task's settings: defaults, their quick form, what was given; InputError for what clashes.
 
     >>> train_settings("translation", parallel=("a", "b")).lr
     0.0001

@@ -66,7 +66,7 @@ def _check_rank(rank, matrix):
 def refit(W, C, keep):
     """Weights Z (out, k) on kept inputs S with the least ||X W^T - X_S Z^T||: W C[:, S] C[S, S]^-1.
 
-    Where C[S, S] is singular, the least of all solutions.
+    Where C[S, S] is singular, the least of all solutions. InputError where shapes do not fit.
 
     >>> refit(np.array([[1., 1.]]), np.array([[1., 1.], [1., 1.]]), [0])   # two equal inputs
     array([[2.]])

@@ -49,6 +49,8 @@ CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)  # of the largest entry of a row: int4 is bett
 def plan(vocabulary, dimension, ratio, method="opq", bits=None):
     """What `fit` tries: a list of Plan; for factors their rank, for int8 and int4 the bits.
 
+    InputError for a ratio or method that there is not.
+
     >>> [(one.sizes, one.rank, one.private) for one in plan(30522, 384, 80)][:2]
     [((17, 7), 17, 69), ((16, 11), 16, 69)]
     """

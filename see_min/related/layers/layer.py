@@ -60,7 +60,7 @@ def check_layer(W, calibration, ratio, largest=None):
 
 
 def check_reach(ratio, largest, what):
-    """Refuse a ratio (or NaN) that is not in 1 to `largest`, which the text states rounded down."""
+    """InputError for a ratio (or NaN) not in 1 to `largest`, which its text states rounded down."""
     if not 1 <= ratio <= largest:
         rule = f"expected 1 to {int(10 * largest) / 10:g} for {what}"
         raise InputError(f"ratio: {rule}, got {ratio:g}")
