@@ -104,8 +104,8 @@ def _plan(least, budget, bits, blocks, units, width, share):
         for r in range(most, 0, -1):
             g = blocks or min(r, inner)
             q = max(1, min(D // g, round(inner / g)))
-            if r % g or (width is None and g * q != D):
-                continue
+            if r % g or (width is None and g * q != D) or g * q < 0.9 * inner:
+                continue  # the last: more codes of fewer directions are worse
             one = replace(least, sizes=(g, q), rank=r, slot_units=units)
             if one.bytes(one.private, bits) <= (1 - share) * budget:
                 return one if width is None else _fill(one, budget, bits)
