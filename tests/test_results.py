@@ -1,0 +1,121 @@
+"""The tables of stored bytes in docs/results.md and README.md are those of the runs in docs/data.
+
+`python tests/test_results.py` prints them. Each file of docs/data holds the rows of a command's
+reports, one report per seed, with the commit and the machine.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "docs/data"
+PERPLEXITY, BLEU, STS = (1, "perplexity"), (2, "BLEU"), (4, "STS")
+FINETUNED = {"main_job": PERPLEXITY, "translation": BLEU, "minilm_folder": STS}
+FINETUNED["smollm2"] = PERPLEXITY
+SCORES = ("weighted_error", "STS", "MEN", "rare MEN")
+
+
+def read(name):
+    return json.loads((DATA / f"{name}.json").read_text())["rows"]
+
+
+def mean(rows, digits, dense=None):
+    """Mean over seeds, and of the differences from the dense model of the same seed."""
+    text = f"{np.mean([row['value'] for row in rows]):.{digits}f}"
+    if dense is None:
+        return text
+    off = [row["value"] - dense[row["seed"]] for row in rows]
+    spread = f" ± {np.std(off, ddof=1):.{digits}f}" if len(off) > 1 else ""
+    return f"{text} ({np.mean(off):+.{digits}f}{spread})"
+
+
+def trained_dense(rows):
+    """{seed: value} of the dense model with the same training, or of the dense model as it is."""
+    found = {row["seed"]: row["value"] for row in of(rows, method="dense", stage="teacher")}
+    return found | {row["seed"]: row["value"] for row in of(rows, method="dense", stage="stage2")}
+
+
+def of(rows, **wanted):
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def keys(rows, key):
+    """Values in the order of their first rows, without those of the dense model."""
+    return list(dict.fromkeys(row[key] for row in rows if row["method"] != "dense"))
+
+
+def finetuned_table(name):
+    """Methods by ratios, after the fit and finetuned: mean (difference from dense ± deviation)."""
+    digits, metric = FINETUNED[name]
+    rows, ratios = read(name), sorted(keys(read(name), "ratio"))
+    dense = trained_dense(rows)
+    head = [f"fit, 1/{ratio:g} | finetuned, 1/{ratio:g}" for ratio in ratios]
+    lines = [f"| {metric} | " + " | ".join(head) + " |", "|---" + "|---:" * 2 * len(ratios) + "|"]
+    for method in keys(rows, "method"):
+        cells = [mean(of(rows, method=method, ratio=ratio, stage=stage), digits, one)
+                 for ratio in ratios for stage, one in (("fit", None), ("stage2", dense))]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def score(row, name):
+    if name == "weighted_error":
+        return row[name]
+    scores = row["rare_scores" if name.startswith("rare") else "scores"]
+    return next(scores[key] for key in scores if name.removeprefix("rare ") in key)
+
+
+def comparison_table():
+    """Methods by ratios: weighted error / STS / MEN / MEN of pairs with a rare word."""
+    rows = read("minilm_compare")
+    ratios, found = sorted(keys(rows, "ratio")), []
+    for method in keys(rows, "method"):
+        cells = []
+        for ratio in ratios:
+            some = of(rows, method=method, ratio=ratio)
+            means = [np.mean([score(row, name) for row in some]) for name in SCORES if some]
+            cells.append(" / ".join(f"{one:.3f}" for one in means) or "not run")
+        found.append(f"| {method} | " + " | ".join(cells) + " |")
+    seeds = {ratio: len({row["seed"] for row in of(rows, ratio=ratio)}) for ratio in ratios}
+    names = [f"1/{ratio:g}, {n} seed{'s' * (n > 1)}" for ratio, n in seeds.items()]
+    return ["| | " + " | ".join(names) + " |", "|---" * (len(ratios) + 1) + "|", *found]
+
+
+def readme_table():
+    """The main job, finetuned, seed 0: what the README's first command prints."""
+    rows = of(read("main_job"), seed=0)
+    names = {
+        "see": "**see**",
+        "see-derived": "see-derived: words and lexicon at hand at loading",
+        "shuffled": "the same with shuffled lexicon entries (control)",
+        "opq": "optimized product quantization",
+        "svd-int8": "weighted SVD, 8-bit factors",
+    }
+    return [f"| {said} | " + " | ".join(
+        mean(of(rows, method=method, ratio=ratio, stage="stage2"), 1) for ratio in (10, 40)) + " |"
+        for method, said in names.items()]
+
+
+@pytest.mark.parametrize("name", FINETUNED)
+def test_tables_of_finetuned_models_are_those_of_the_runs(name):
+    page = (ROOT / "docs/results.md").read_text().splitlines()
+    assert [line for line in finetuned_table(name) if line not in page] == []
+
+
+def test_the_comparison_is_that_of_the_runs():
+    page = (ROOT / "docs/results.md").read_text().splitlines()
+    assert [line for line in comparison_table() if line not in page] == []
+
+
+def test_the_first_table_of_the_readme_is_that_of_the_run():
+    page = (ROOT / "README.md").read_text().splitlines()
+    assert [line for line in readme_table() if line not in page] == []
+
+
+if __name__ == "__main__":
+    for name in FINETUNED:
+        print(f"\n{name}\n", *finetuned_table(name), sep="\n")
+    print("\ncompare\n", *comparison_table(), "\nREADME\n", *readme_table(), sep="\n")
