@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse
 from numpy.testing import assert_allclose
 from slow import close, normal, slow_matrix, squares
 
@@ -170,6 +171,36 @@ def test_a_turn_brings_projected_rows_nearer_to_what_was_quantized(inner):
         errors.append(WEIGHTS @ ((matrix - Y @ P) ** 2).sum(1))
     assert np.diff(errors).max() <= 1e-9 and errors[-1] < errors[0] - 1e-3
     assert np.allclose(P.T @ P, P0.T @ P0) == (inner == D)
+
+
+def test_a_start_goes_on_from_the_books_of_the_turns():
+    """D85: k-means from these books ends at most where they are, in the same projection."""
+    matrix = correlated()
+    start, _ = started(matrix, (3, 3), 3)
+    rng, f = np.random.default_rng(3), WEIGHTS / WEIGHTS.mean()
+    P0 = projection(matrix, WEIGHTS, 9)
+    P, books = turned(matrix, np.arange(V), f, P0, 3, 9, rng)
+    close(start.projection, P)
+    parts = zip(np.split(matrix @ P.T, 3, axis=1), books)
+    off = [x - book[nearest(x, book)] for x, book in parts]
+    scale = np.sqrt((matrix**2).mean())
+    left = matrix @ P.T - scale * concatenated(start)
+    least = sum(WEIGHTS @ (one**2).sum(1) for one in off)
+    assert 0.8 * least < WEIGHTS @ (left**2).sum(1) <= least
+
+
+def test_turns_count_what_known_units_explain():
+    """D93: Y holds the vectors of known units, too; else P would turn away from them."""
+    M = np.eye(4)[np.arange(V) % 4]  # (V, 4)
+    known = scipy.sparse.csr_array(M)
+    matrix = 3 * M @ normal(4, D) + 0.5 * correlated()
+    P0, errors = projection(matrix, WEIGHTS, 6), []
+    for rounds in (1, 12):
+        rng = np.random.default_rng(0)
+        P, _ = turned(matrix, np.arange(V), WEIGHTS, P0, 3, 5, rng, known, rounds=rounds)
+        beyond = matrix - matrix @ P.T @ P
+        errors.append(WEIGHTS @ (beyond**2).sum(1) / (WEIGHTS @ (matrix**2).sum(1)))
+    assert max(errors) < 0.1  # the four directions of the units stay in the span
 
 
 def test_words_without_a_code_hold_the_span():
