@@ -15,9 +15,9 @@ FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/results.md), not derived:
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
-# By bytes: d' in units of D / sqrt(ratio), share of private vectors, terms per block. A share of 1
-# is low-rank factors: every word has its own vector.
-GRID = ((2.8, 0.0, 1), (4.0, 0.0, 1), (3.2, 0.12, 1), (2.8, 0.4, 1), (None, 1.0, 1))
+# By bytes: d' in units of D / sqrt(ratio), share of private vectors. A share of 1 is low-rank
+# factors: every word has its own vector.
+GRID = ((2.8, 0.0), (4.0, 0.0), (3.2, 0.12), (2.8, 0.4), (None, 1.0))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
@@ -177,13 +177,15 @@ def plan_see(vocabulary, dimension, ratio, order=2, known=0, per_term=True):
     return replace(plan, per_term=per_term)
 
 
-def default_bits(ratio):
-    """Bits of a parameter: rounding costs most where little else is lost, bytes where few are left.
+def default_bits(ratio, given=None):
+    """Bits of a parameter where none are given: 8 up to a ratio of 30, else 6.
+
+    Rounding costs most where little else is lost, bytes where few are left.
 
     >>> default_bits(20), default_bits(80)
     (8, 6)
     """
-    return 8 if ratio <= 30 else 6
+    return given if given is not None else 8 if ratio <= 30 else 6
 
 
 def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
@@ -193,7 +195,7 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
 
 
 def plan_bytes(
-    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0, stages=1
+    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0
 ):  # fmt: skip
     """Our form at a ratio of *bytes*: a code per term.
 
@@ -202,7 +204,7 @@ def plan_bytes(
     2. A slot has the power of 2 units, at most 256, that keeps the tables below TABLES of them.
     3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
        derived: where it is stored, its index costs more than it brings.
-    4. The rest buys codes: r terms per word, `stages` in each block. What then remains goes to
+    4. The rest buys codes: r terms per word, a block each. What then remains goes to
        private vectors.
 
     A share of 1 is low-rank factors: all words have private vectors, and codes say nothing.
@@ -217,7 +219,7 @@ def plan_bytes(
     arguments = vocabulary, dimension, ratio, known, derived, bits
 
     def plan(rank, width, units, knowledge):
-        blocks = min(max(1, rank // stages), width)
+        blocks = min(rank, width)
         q = min(D // blocks, max(1, round(width / blocks)))
         if blocks * q < 0.9 * width:  # fewer blocks, some with a term more, lose no directions
             q += 1

@@ -114,7 +114,7 @@ def encode(
         words = build_vocabulary(words, lexicon, counts, seed=seed)
     if len(words) != len(matrix):
         raise InputError(f"words: expected {len(matrix)}, one per row, got {len(words)}")
-    bits = default_bits(ratio) if bits is None else bits
+    bits = default_bits(ratio, bits)
     options = {"count": count, "bits": bits, "derived": derived}
     plans = plans_of(matrix.shape, words, ratio, form, control, order, per_term, **options)
     plan = plans[0]
@@ -186,7 +186,7 @@ def plans_of(
         raise InputError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
     known = 0 if control == "no_knowledge" else len(shared_units(vocabulary.annotations))
     if form == "see" and count == "bytes":
-        bits = check_bits(default_bits(ratio) if bits is None else bits)
+        bits = check_bits(default_bits(ratio, bits))
         if order not in (None, 2) or not per_term:
             got = "an index that terms share" if order in (None, 2) else f"order {order}"
             raise InputError(f"count: expected parameters with {got}, got bytes")

@@ -55,7 +55,7 @@ def plan(vocabulary, dimension, ratio, method="opq", bits=None):
     [((17, 7), 17, 69), ((16, 11), 16, 69)]
     """
     V, D, dense = vocabulary, dimension, 4 * vocabulary * dimension
-    bits = default_bits(ratio) if bits is None else bits  # as many as `see` takes
+    bits = default_bits(ratio, bits)  # as many as `see` takes
     if method in ROWS:
         check_ratio(ratio, dense / _bytes_of_rows(V, D, ROWS[method]), f"rows of {method}")
         return ROWS[method]
@@ -152,7 +152,7 @@ def fit(
     check_at_least("seed", seed, 0)
     f = np.ones(V) if weights is None else check_axes("weights", weights, V)
     check_at_least("weights", f.min(initial=0), 0)
-    bits = default_bits(ratio) if bits is None else bits
+    bits = default_bits(ratio, bits)
     plans = plan(V, D, ratio, method, bits)
     if method in ROWS:
         return scale_rows(matrix, plans)
