@@ -12,7 +12,7 @@ from see_min.encoding import code_bits
 from see_min.errors import InputError
 
 FORMS = ("see", "paper", "morphemes")
-# Chosen among the few values that were tried (docs/results.md), not derived:
+# Chosen among the few values that were tried (docs/history.md), not derived:
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
 # By bytes: d' in units of D / sqrt(ratio), share of private vectors. A share of 1 is low-rank

@@ -158,7 +158,7 @@ def centroids(points, f, codes, book):
 def turned(matrix, words, f, P, blocks, units, rng, M=None, moments=None, rounds=ROUNDS):
     """P (d', D) and a book per block, for optimized product quantization: Ge, He, Ke, Sun 2013.
 
-    It starts from principal directions, dealt to the blocks so that the products of their variances
+    It starts from principal directions, given to the blocks so that the products of their variances
     are alike. Then rows are projected and quantized, and P = A B^T of the SVD A s B^T = Y^T F E0
     turns to the quantized rows Y, in turn: inside the span of P and, where d' < D, the span itself.
     Known units, M (N, U), get vectors first. `moments` (D, D) are those of words that no code

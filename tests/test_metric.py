@@ -1,4 +1,4 @@
-"""The metric of a fit: second moments by hand, ties, frozen and half models, what is refused."""
+"""The metric of a fit: second moments, ties, frozen and half models, what is refused."""
 
 import types
 

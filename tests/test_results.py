@@ -18,8 +18,8 @@ FINETUNED["smollm2"] = PERPLEXITY
 SCORES = ("weighted_error", "STS", "MEN", "rare MEN")
 
 
-def read(name):
-    return json.loads((DATA / f"{name}.json").read_text())["rows"]
+def read(name, part="rows"):
+    return json.loads((DATA / f"{name}.json").read_text())[part]
 
 
 def mean(rows, digits, dense=None):
@@ -61,6 +61,19 @@ def finetuned_table(name):
     return lines
 
 
+def stored_line(name):
+    """Bytes that a file holds, means over seeds, per method and ratio."""
+    rows, key = read(name), "bytes" if name == "minilm_compare" else "embedding_bytes"
+    ratios = sorted(keys(rows, "ratio"))
+    parts = [f"dense {of(rows, method='dense')[0][key]:,}"]
+    for method in keys(rows, "method"):
+        some = [[row[key] for row in of(rows, method=method, ratio=ratio)] for ratio in ratios]
+        means = " / ".join(f"{np.mean(one):,.0f}" if one else "not run" for one in some)
+        parts.append(f"{method} {means}")
+    head = "Stored bytes at " + ", ".join(f"1/{ratio:g}" for ratio in ratios)
+    return f"{head}: {'; '.join(parts)}."
+
+
 def score(row, name):
     if name == "weighted_error":
         return row[name]
@@ -84,6 +97,20 @@ def comparison_table():
     return ["| | " + " | ".join(names) + " |", "|---" * (len(ratios) + 1) + "|", *found]
 
 
+def gain_table():
+    """What the lexicon adds: scores of see-derived less those of its shuffled control."""
+    rows = read("minilm_compare")
+    ratios, cells = sorted(keys(rows, "ratio")), []
+    for ratio in ratios:
+        some, control = (of(rows, method=one, ratio=ratio) for one in ("see-derived", "shuffled"))
+        off = [np.mean([score(row, name) for row in some])
+               - np.mean([score(row, name) for row in control]) for name in SCORES]
+        cells.append(" / ".join(f"{one:+.3f}" for one in off))
+    return ["| | " + " | ".join(f"1/{ratio:g}" for ratio in ratios) + " |",
+            "|---" * (len(ratios) + 1) + "|",
+            "| see-derived minus shuffled | " + " | ".join(cells) + " |"]
+
+
 def readme_table():
     """The main job, finetuned, seed 0: what the README's first command prints."""
     rows = of(read("main_job"), seed=0)
@@ -99,23 +126,42 @@ def readme_table():
         for method, said in names.items()]
 
 
+def lost(lines, page="docs/results.md"):
+    """Lines that a page does not have."""
+    shown = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line not in shown]
+
+
 @pytest.mark.parametrize("name", FINETUNED)
 def test_tables_of_finetuned_models_are_those_of_the_runs(name):
-    page = (ROOT / "docs/results.md").read_text().splitlines()
-    assert [line for line in finetuned_table(name) if line not in page] == []
+    assert lost(finetuned_table(name)) == []
 
 
 def test_the_comparison_is_that_of_the_runs():
-    page = (ROOT / "docs/results.md").read_text().splitlines()
-    assert [line for line in comparison_table() if line not in page] == []
+    assert lost(comparison_table() + gain_table()) == []
+
+
+@pytest.mark.parametrize("name", [*FINETUNED, "minilm_compare"])
+def test_commands_and_stored_bytes_are_those_of_the_runs(name):
+    assert lost([read(name, "command"), stored_line(name)]) == []
 
 
 def test_the_first_table_of_the_readme_is_that_of_the_run():
-    page = (ROOT / "README.md").read_text().splitlines()
-    assert [line for line in readme_table() if line not in page] == []
+    assert lost(readme_table(), "README.md") == []
+
+
+def test_a_line_that_no_run_made_is_found():
+    line = finetuned_table("main_job")[2]
+    assert lost([line]) == [] and lost([line.replace("112.4", "112.5")]) != []
+
+
+def test_present_results_fit_their_page():
+    assert len((ROOT / "docs/results.md").read_text(encoding="utf-8").splitlines()) <= 400
 
 
 if __name__ == "__main__":
     for name in FINETUNED:
-        print(f"\n{name}\n", *finetuned_table(name), sep="\n")
-    print("\ncompare\n", *comparison_table(), "\nREADME\n", *readme_table(), sep="\n")
+        print(f"\n{name}\n", *finetuned_table(name), stored_line(name), sep="\n")
+    print("\ncompare\n", *comparison_table(), stored_line("minilm_compare"), sep="\n")
+    print(*gain_table(), sep="\n")
+    print("\nREADME\n", *readme_table(), sep="\n")

@@ -178,7 +178,7 @@ torch.distributed.destroy_process_group()
 
 
 def test_two_processes_under_torchrun_have_the_losses_of_one(tmp_path):
-    """D40: with processes in the place of parts."""
+    """D40: with processes instead of parts."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -103,7 +103,7 @@ class Subject:
 
     metric = "perplexity"
     task = LANGUAGE  # what the stages have to know of the model
-    extra_training = True  # whether the dense model is also trained on for as long as the students
+    extra_training = True  # whether the dense model gets the same extra training as the students
     dense_options = {}  # arguments of stage 2 that differ where the dense model is trained on
 
     def __init__(self, settings, device, log=print):

@@ -104,7 +104,7 @@ def _from_bytes(token):
     try:
         return bytes(map(_BYTE_OF.__getitem__, token)).decode()
     except KeyError:
-        return token  # added to the vocabulary by hand, so not spelled in bytes
+        return token  # an added token: not spelled in bytes
     except UnicodeDecodeError:
         return None
 

@@ -49,7 +49,7 @@ class RebuiltLinear(nn.Module):
 
     @property
     def weight(self):
-        """W (out, in), made anew at every call."""
+        """W (out, in), recomputed at every call."""
         return self.reconstruct(list(self.arrays), list(self._buffers.values()))
 
     def forward(self, x):
@@ -90,7 +90,7 @@ class Blocks:
         return _numbers(found[0].flatten(0, -2))  # (N, in)
 
     def replace(self, name, compressed):
-        """Put a compressed layer in the place of a layer."""
+        """Put a compressed layer instead of a layer."""
         bias = self.model.get_submodule(name).bias
         self.model.set_submodule(name, RebuiltLinear(compressed, bias, self.shared))
         self.compressed[name] = compressed

@@ -1,0 +1,80 @@
+"""Phrases of an earlier dialect stay out of pages, notebooks, docstrings and messages.
+
+The glossary has the field's words for them; its table of earlier words may say what it replaces.
+"""
+
+import io
+import re
+import tokenize
+
+import pytest
+from test_links import PAGES, ROOT, markdown, name_of, without_code
+
+EARLIER = "## Words of earlier versions"
+SOURCES = sorted((ROOT / "see_min").rglob("*.py"))
+COUNTED = "bits|bytes|codes|entries|floats|leaves|numbers|parameters|tokens|units|vectors"
+PER = "code|block|number|parameter|row|slot|step|term|token|unit|word"
+GONE = [
+    # measures
+    r"(?:less|more|fewer) is better", r"equal floats", r"floats an? ", r"of (?:its|their) floats",
+    rf"\b(?:{COUNTED})\)? an? (?:{PER})\b(?! (?:has|is|adds|needs|needed)\b)", r"share lost",
+    r"honest", r"clearest", r"\bbehind see:", r"set beforehand", r"what was learnt",
+    # parts of the method
+    r"\bcarrier\b", r"re-deal", r"\bdealt\b", r"undealt", r"\bdeal (?:annotations|units)",
+    r"identity units?\b", r"owns? a vector", r"vectors? that (?:they|it) owns?",
+    r"own units a term", r"terms? (?:with|has|have) units of (?:its|their) own", r"rarity",
+    r"back-?off", r"hashed units?\b", r"false knowledge",
+    # models
+    r"in the place of", r"tra(?:in|ins|ined) on for as long", r"backward of its own", r"pulls? at",
+    r"made anew", r"rows (?:that are )?kept\b", r"making rows beats", r"products limit",
+    r"reading is the limit", r"the dark part", r"rows have to be shared", r"needs more index",
+    r"gathering backwards", r"last big array",
+    # turns of phrase
+    r"(?<!annotated )(?<!annotation )\bby hand\b", r"with pencil", r"there is a sting",
+    r"same mill", r"who else pays", r"who may be wrong", r"without kindness", r"counts as we do",
+    r"another machine's rounding", r"take away their mean", r"who keeps the length",
+    r"price of a mask", r"the matrix are", r"find your way", r"one word taken apart",
+    r"a model of yours", r"takes your text", r"brings along", r"lowers the likelihood of no",
+    r"tell words apart as independent", r"planted errors?",
+]
+FORBIDDEN = re.compile("|".join(GONE), re.IGNORECASE)
+
+
+def said(source):
+    """Strings and comments of Python source: docstrings, messages, remarks; no names."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    kinds = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", None)}
+    return " ".join(token.string.strip("# ") for token in tokens if token.type in kinds)
+
+
+def prose(path):
+    """What readers read of a page or source, on one line; of the glossary only today's words."""
+    source = path.suffix == ".py"
+    text = said(path.read_text("utf-8")) if source else without_code(markdown(path))
+    return " ".join(text.partition(EARLIER)[0].split())
+
+
+def dialect(text):
+    return [text[max(0, found.start() - 30):found.end() + 30]
+            for found in FORBIDDEN.finditer(text)]
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=name_of)
+def test_no_phrase_of_the_earlier_dialect_comes_back(path):
+    assert dialect(prose(path)) == []
+
+
+@pytest.mark.parametrize("text", [
+    "Perplexity, less is better", "255 units a word", "a file of 4 bytes a step", "Find your way.",
+    "It keeps 1/10 of its floats.", "the rows kept in memory", "Stage 1 pulls at nothing else.",
+    "## By hand", "the teacher that trains on for as long",
+])
+def test_a_phrase_of_the_earlier_dialect_is_found(text):
+    assert len(dialect(text)) == 1
+
+
+def test_plain_sentences_and_the_table_of_earlier_words_are_not_found():
+    assert dialect(said("dealt = 1  # units are dealt\n")) == ["units are dealt"]
+    assert dialect("how many units a word has; 4 bytes per step; lists annotated by hand") == []
+    glossary = ROOT / "docs" / "glossary.md"
+    assert dialect(glossary.read_text("utf-8")) and dialect(prose(glossary)) == []
