@@ -23,7 +23,9 @@ NOTES = [  # two senses per word, many shared names
     )
     for i in range(601)
 ]
-SHAPES = itertools.product((500, 1000, 4000, 8848, 30000), (64, 96, 192, 256, 384, 768))
+SHAPES = [
+    *itertools.product((500, 1000, 4000, 8848, 30000), (64, 96, 192, 256, 384, 768)), (128256, 3072)
+]
 SWEEP = list(itertools.product(SHAPES, (2, 3, 5, 10, 20, 40, 80)))
 KINDS = [("see", True), ("see", False), ("paper", True), ("morphemes", True)]
 kinds = pytest.mark.parametrize("form, per_term", KINDS)
@@ -71,13 +73,15 @@ def owns_all(plan):
 
 @kinds
 def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_per_slot(form, per_term):
-    """D28: one unit in every slot costs r sum q_j; where slots are full, less than a bag vector."""
+    """D28: one unit in every slot costs r sum q_j; at a limit of U less than a bag vector is left."""
     seen = 0
     for plan, budget in plans(form, per_term):
-        left = budget - plan.parameters
-        full = form == "see" and per_term and plan.slot_units == 256
-        unit = max(plan.rank * sum(plan.sizes), plan.inner_dim if full else 0)
-        assert 0 <= left and (left < unit or owns_all(plan)), (plan, budget)
+        left, unit = budget - plan.parameters, plan.rank * sum(plan.sizes)
+        most = min(256, plan.vocabulary) if per_term else plan.vocabulary
+        limited = form == "see" and plan.slot_units == most
+        least = left < plan.inner_dim or plan.private == plan.vocabulary
+        assert 0 <= left and (least if limited else left < unit), (plan, budget)
+        assert limited or plan.parameters >= budget * (1 - 1 / (plan.slot_units + 1))
         assert prod(plan.sizes) == plan.inner_dim
         assert form == "see" or plan.inner_dim == plan.dimension
         assert 2 <= plan.slot_units <= plan.vocabulary and plan.rank >= 1 and min(plan.sizes) > 1
