@@ -57,7 +57,7 @@ def test_whitened_svd_leaves_the_tail_of_the_outputs_and_less_than_the_plain_svd
 
 
 @pytest.mark.parametrize("keep", [[0], [7, 2, 9], list(range(11))])
-def test_refit_solves_the_normal_equations_and_its_residual_is_orthogonal_to_kept_inputs(keep):
+def test_refit_solves_the_normal_equations_and_its_residual_is_orthogonal(keep):
     """D46: against least squares on the inputs; without the refit, the control, more is lost."""
     W, X = normal(OUT, IN), calibration()
     Z = refit(W, X.T @ X, keep)

@@ -229,7 +229,7 @@ def test_counts_of_word2ket_are_those_printed(form, words, dimension, order, ran
 # ------------------------------------------------------------------ directions and autoencoders
 
 
-def test_projection_keeps_the_cosine_that_is_its_length_and_the_top_subspace_the_most():
+def test_projection_keeps_its_length_as_cosine_and_the_top_subspace_the_most():
     """D53: against the plain SVD's subspace and one near by."""
     matrix = skewed()
     unit = np.array([row / np.sqrt(squares(row)) for row in matrix])

@@ -87,7 +87,7 @@ def attend(X, qkv, bias, output, own, heads, d):
     return out
 
 
-def test_attention_with_zeros_is_a_smaller_attention_and_nothing_is_lost_at_full_width():
+def test_attention_with_zeros_is_a_smaller_attention():
     """D73: channels cut out, biases of values moved on; another bias, the control, shows."""
     heads, d, into, keep = 2, 5, 6, 3
     D = heads * d
@@ -136,7 +136,7 @@ def test_matrices_become_tensors_and_come_back(shape):
     assert_allclose(mpo.matrix_of(A[0], C, B[..., 0], shape), W, rtol=1e-10, atol=1e-12)
 
 
-def test_no_sweep_of_shared_trains_raises_the_error_and_each_step_solves_its_problem():
+def test_no_sweep_of_shared_trains_raises_the_error():
     """D75: errors by the matrices; gradients by the last core are 0; shared matrices come back."""
     weights = [normal(48, 24, seed=seed) + normal(48, 24, seed=9) for seed in range(3)]
     tensors = [mpo.to_tensor(W) for W in weights]
@@ -338,7 +338,7 @@ def test_gradient_of_distillation_is_the_difference_of_the_softmaxes(T):
     assert_allclose(x.grad.numpy(), gradient, rtol=1e-9, atol=1e-14)
 
 
-def test_distillation_is_zero_for_scores_that_differ_by_a_constant_and_for_no_others():
+def test_distillation_is_zero_exactly_where_scores_differ_by_a_constant():
     """D81: and near zero it grows with the square of the rest."""
     t = normal(4, OUT)
     same = t + normal(4, 1, seed=1) * 7
