@@ -4,7 +4,7 @@
              + sum_{k=1..r} tables[1][i_wk1, k] (x) ... (x) tables[n][i_wkn, k] ) @ P
 
 The second sum is the encoding of the papers: every term is a product of leaves that belong to units
-(sememes, morphemes, hash buckets). The bag, whose units own whole vectors that are added, and the
+(sememes, morphemes, hash buckets). The bag, whose units have whole vectors that are added, and the
 projection P are ours and optional; without them the formula is the papers' form.
 """
 
