@@ -73,7 +73,7 @@ def owns_all(plan):
 
 @kinds
 def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_per_slot(form, per_term):
-    """D28: one unit in every slot costs r sum q_j; at a limit of U less than a bag vector is left."""
+    """D28: a unit in every slot costs r sum q_j; at a limit of U less than a bag vector is left."""
     seen = 0
     for plan, budget in plans(form, per_term):
         left, unit = budget - plan.parameters, plan.rank * sum(plan.sizes)
