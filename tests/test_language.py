@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 
+import nbformat
 import pytest
 from test_links import PAGES, ROOT, markdown, name_of, without_code
 
@@ -30,12 +31,14 @@ GONE = [
     r"reading is the limit", r"the dark part", r"rows have to be shared", r"needs more index",
     r"gathering backwards", r"last big array",
     # turns of phrase
-    r"(?<!annotated )(?<!annotation )\bby hand\b", r"with pencil", r"there is a sting",
+    r"(?<!annotated )\bby hand\b", r"with pencil", r"there is a sting",
     r"same mill", r"who else pays", r"who may be wrong", r"without kindness", r"counts as we do",
     r"another machine's rounding", r"take away their mean", r"who keeps the length",
     r"price of a mask", r"the matrix are", r"find your way", r"one word taken apart",
     r"a model of yours", r"takes your text", r"brings along", r"lowers the likelihood of no",
-    r"tell words apart as independent", r"planted errors?",
+    r"tell words apart as independent", r"planted errors?", r"full set-up", r"what they own\b",
+    r"all of them alike", r"methods beside", r"in the manner of hownet", r"that say nothing",
+    r"the step of a batch is", r"one small system an? ", r"what is the knowledge worth",
 ]
 FORBIDDEN = re.compile("|".join(GONE), re.IGNORECASE)
 
@@ -49,9 +52,13 @@ def said(source):
 
 def prose(path):
     """What readers read of a page or source, on one line; of the glossary only today's words."""
-    source = path.suffix == ".py"
-    text = said(path.read_text("utf-8")) if source else without_code(markdown(path))
-    return " ".join(text.partition(EARLIER)[0].split())
+    if path.suffix == ".py":
+        return " ".join(said(path.read_text("utf-8")).split())
+    text = without_code(markdown(path)).partition(EARLIER)[0]
+    if path.suffix == ".ipynb":  # titles and remarks, too
+        cells = nbformat.read(path, as_version=4).cells
+        text += " ".join(said(cell.source) for cell in cells if cell.cell_type == "code")
+    return " ".join(text.split())
 
 
 def dialect(text):
