@@ -13,6 +13,7 @@ than memory, and what a fit holds of it are the rows (V, d') before the projecti
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import scipy.linalg
@@ -138,6 +139,12 @@ def fit(
     return _with_private_vectors(matrix, problem.result(), words, private), problem.history
 
 
+def bag_solver(M, f, ridge):
+    """M^T F R (U, d') -> (M^T F M + ridge)^-1 M^T F R: bag vectors whose sums are nearest to R."""
+    gram = (M.T @ scipy.sparse.diags_array(f) @ M).toarray()  # (U, U)
+    return partial(scipy.linalg.cho_solve, scipy.linalg.cho_factor(gram + _damping(gram, ridge)))
+
+
 def relative_error(matrix, encoding, weights=None):
     """sum_w f_w ||E0[w] - E[w]||^2 / sum_w f_w ||E0[w]||^2, computed in blocks of rows."""
     weights = np.ones(len(matrix)) if weights is None else weights
@@ -218,8 +225,7 @@ class Problem:
         self.bag_units = np.unique(M.indices)  # those of these words: U of them
         self.bag = M[:, self.bag_units]  # (V, U)
         self.bag_vectors = self.start.bag_vectors[self.bag_units].astype(float) / self.scale
-        gram = (self.bag.T @ scipy.sparse.diags_array(self.f) @ self.bag).toarray()  # (U, U)
-        self.bag_solver = scipy.linalg.cho_factor(gram + _damping(gram, self.ridge))
+        self.solve_bag = bag_solver(self.bag, self.f, self.ridge)
 
     def _blocks(self):
         return row_blocks(len(self.words), BLOCK)
@@ -256,7 +262,7 @@ class Problem:
         for block in self._blocks():
             self.residual[block] += self._bag_rows(block)
             right += self.bag[block].T @ (self.f[block, None] * self.residual[block])
-        self.bag_vectors = scipy.linalg.cho_solve(self.bag_solver, right)  # (U, d')
+        self.bag_vectors = self.solve_bag(right)  # (U, d')
         for block in self._blocks():
             self.residual[block] -= self._bag_rows(block)
         self._record(self._squares())

@@ -9,11 +9,10 @@ several terms per block, gives group residual quantization. The fit then frees t
 """
 
 import numpy as np
-import scipy.linalg
 
 from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.errors import InputError, check_axes, check_finite
-from see_min.fitting import polar, project, second_moments
+from see_min.fitting import bag_solver, polar, project, second_moments
 
 SWEEPS, FEW = 12, 4  # of k-means, the second where a start is known or soon forgotten
 ROUNDS = 12  # of projection and k-means in turn
@@ -88,7 +87,7 @@ def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rounds=ROUNDS):
     X = projected(matrix, words, P) / scale  # (N, d')
     vectors = None if units.bag is None else np.zeros((units.bag.shape[1], len(P)))
     if M is not None:
-        vectors = ridge_vectors(M, f, X, ridge=0.5)
+        vectors = known_vectors(M, f)(X)
         X -= M @ vectors
     first, T = np.zeros((1, r, g)), np.zeros((U, r, q))
     index = units.index.copy()  # (V, r, 2)
@@ -104,12 +103,10 @@ def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rounds=ROUNDS):
     return SememeEncoding([first, T], index, P, units.bag, vectors, **names)
 
 
-def ridge_vectors(M, f, X, ridge):
-    """(M^T F M + ridge)^-1 M^T F X: vectors (U, d') of units whose sums are nearest to rows."""
-    weighted = M.T.multiply(f).tocsr()  # (U, N)
-    gram = (weighted @ M).toarray()  # (U, U)
-    solver = scipy.linalg.cho_factor(gram + ridge * np.eye(len(gram)))
-    return scipy.linalg.cho_solve(solver, weighted @ X)
+def known_vectors(M, f):
+    """X (N, d') -> vectors (U, d') of known units whose sums, M (N, U) times them, are nearest."""
+    solve = bag_solver(M, f, ridge=0.5)
+    return lambda X: solve(M.T @ (f[:, None] * X))
 
 
 def k_means(points, f, units, rng, sweeps=SWEEPS, book=None):
@@ -173,10 +170,10 @@ def turned(matrix, words, f, P, blocks, units, rng, M=None, moments=None, rounds
         dealt[j].append(i)
         total[j] += logs[i] - logs[-1]
     P = vectors[:, ::-1][:, sum(dealt, [])].T @ P  # (d', D)
-    books = [None] * blocks
+    books, nearest_known = [None] * blocks, None if M is None else known_vectors(M, f)
     for _ in range(rounds if blocks > 1 else 0):  # residual quantization sees distances alone
         Y = projected(matrix, words, P)  # (N, d')
-        known = 0.0 if M is None else M @ ridge_vectors(M, f, Y, ridge=0.5)  # (N, d')
+        known = 0.0 if M is None else M @ nearest_known(Y)  # (N, d')
         Y -= known
         for j in range(blocks):
             part = Y[:, j * q : (j + 1) * q]  # (N, q), a view

@@ -21,7 +21,7 @@ from see_min.files import check_writable
 from see_min.fitting import frequency_weights, relative_error
 from see_min.recipe import FIT_POWER, MIX
 from see_min.related import registry
-from see_min.starts import Mapped, metric_roots
+from see_min.starts import mapped, metric_roots
 from see_min.words.formats import load_lexicon
 
 RATIOS = (10, 20, 40, 80)
@@ -71,7 +71,7 @@ def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None, 
     if sentences is not None:
         scores["STS"] = sentences(approximation.rows(np.arange(len(matrix))))
     weights = frequency_weights(counts, FIT_POWER)
-    seen = (matrix, approximation) if S is None else (Mapped(matrix, S), Seen(approximation, S))
+    seen = (matrix, approximation) if S is None else (mapped(matrix, S), Seen(approximation, S))
     return {
         "parameters": int(approximation.parameters),
         "bytes": int(registry.bits(approximation)) // 8,
