@@ -11,7 +11,7 @@ import pytest
 
 from see_min.errors import InputError
 from see_min.words.formats import sample_lexicon
-from see_min.words.morphemes import LONGEST, read_segmentation, segment
+from see_min.words.morphemes import LONGEST, _train_and_split, segment
 
 STEMS = ("play", "work", "talk", "jump", "call")
 WORDS = [stem + ending for stem in STEMS for ending in ("", "s", "ed", "ing")]
@@ -19,6 +19,12 @@ MANY = list(sample_lexicon().entries)[::8]  # irregular: the order of training s
 CODE = """import json, sys
 from see_min.words.morphemes import segment
 print(json.dumps(segment(json.loads(sys.argv[1]))))"""
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    """Every test trains for itself."""
+    _train_and_split.cache_clear()
 
 
 def test_pieces_put_together_are_the_word_and_only_letters_have_pieces():
@@ -44,6 +50,7 @@ def test_only_the_seed_given_decides_the_order_of_training():
     expected = segment(MANY)
     random.seed(1)
     state = random.getstate()
+    _train_and_split.cache_clear()
     assert segment(MANY) == expected and random.getstate() == state
     assert any(segment(MANY, seed=seed) != expected for seed in range(1, 4))  # control
 
@@ -85,24 +92,3 @@ def test_a_word_that_is_too_long_stays_uncut():
     pieces = segment([*WORDS, longest, line])
     assert pieces[-1] == (line,) and "".join(pieces[-2]) == longest
     assert pieces[:-1] == segment([*WORDS, longest])
-
-
-def test_a_segmentation_is_read_from_columns(tmp_path):
-    path = tmp_path / "a.tsv"
-    path.write_text("\ufeffbaking\tbake @@ing\t100\r\nmouth harpist\tmouth harp @@ist\nx\tx")
-    expected = {"baking": ("bake", "ing"), "mouth harpist": ("mouth", "harp", "ist"), "x": ("x",)}
-    assert read_segmentation(path) == expected
-
-
-@pytest.mark.parametrize("text, message", [
-    ("", ": expected at least 1 word, got none"),
-    ("a\ta\n\n", ":2: expected a word, each once, a tab and morphemes, got ''"),
-    ("a\ta\na\tc\n", ":2: expected a word, each once, a tab and morphemes, got 'a\\tc'"),
-    ("a\ta @@\n", ":1: expected a word, each once, a tab and morphemes, got 'a\\ta @@'"),
-])
-def test_a_bad_segmentation_is_an_error_with_its_place(tmp_path, text, message):
-    path = tmp_path / "a.tsv"
-    path.write_text(text)
-    with pytest.raises(InputError) as error:
-        read_segmentation(path)
-    assert str(error.value) == f"{path}{message}"

@@ -10,10 +10,11 @@ import io
 import json
 import logging
 import random
+from functools import lru_cache
 from pathlib import Path
 
-from see_min.errors import InputError, require
-from see_min.files import read_lines, write_atomic
+from see_min.errors import require
+from see_min.files import write_atomic
 
 LONGEST = 64  # letters: longer "words" stay uncut, for the search takes the square of their length
 
@@ -35,7 +36,7 @@ def segment(words, seed=0, cache=None):
     words = list(words)
     types = {word for word in words if word.isalpha()}
     pieces = {word: [word] for word in types if len(word) > LONGEST}
-    types = sorted(types - set(pieces))  # sorted: neither word order nor hashing matters
+    types = tuple(sorted(types - set(pieces)))  # neither word order nor hashing matters
     if types:
         pieces |= _train_and_split(types, seed) if cache is None else _cached(types, seed, cache)
     return [tuple(pieces.get(word, ())) for word in words]
@@ -54,6 +55,7 @@ def _cached(types, seed, cache):
     return pieces
 
 
+@lru_cache(maxsize=8)  # a vocabulary that is encoded again is not split again
 def _train_and_split(types, seed):
     """{word: its pieces}; morfessor's random numbers, progress dots and log stay in here."""
     morfessor = require("morfessor")
@@ -70,22 +72,3 @@ def _train_and_split(types, seed):
         random.setstate(state)
         logger.setLevel(level)
     return {w: ["".join(piece) for piece in model.viterbi_segment(tuple(w))[0]] for w in types}
-
-
-def read_segmentation(path):
-    """Read word -> morphemes from lines `word TAB a @@b @@c`; "@@" and other columns are ignored.
-
-    Raises InputError if the file has no word, or a line is malformed or its word stands twice.
-    Source: the columns are those of the SIGMORPHON 2022 task.
-    """
-    result = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        word, *columns = line.split("\t")
-        pieces = tuple(piece.removeprefix("@@") for piece in "".join(columns[:1]).split())
-        if not word.strip() or word in result or not pieces or "" in pieces:
-            rule = "expected a word, each once, a tab and morphemes"
-            raise InputError(f"{path}:{number}: {rule}, got {line!r:.80}")
-        result[word] = pieces
-    if not result:
-        raise InputError(f"{path}: expected at least 1 word, got none")
-    return result
