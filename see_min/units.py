@@ -62,11 +62,15 @@ class Units:
 
     Attributes
     ----------
-    index : int array (V, k, n), the unit of each word, term and slot; k = 1 where terms share it,
-    or r free : bool array (V, k, n), entries that hold a hash bucket: a fit may reassign them
-    buckets : list of n pairs, first and last + 1 number of each slot's hash buckets slot_names :
-    list of n lists of Unit bag : sparse array M (V, U), 1 where a word adds the vector of a unit;
-    or None bag_names : list of U Unit
+    index : int array (V, k, n)
+        The unit of each word, term and slot; k is r, or 1 where all terms share it.
+    free : bool array (V, k, n)
+        Entries that hold a hash bucket: a fit may reassign them.
+    buckets : list of n pairs, first and last + 1 number of each slot's hash buckets
+    slot_names : list of n lists of Unit
+    bag : sparse array M (V, U), optional
+        1 where a word adds the vector of a unit.
+    bag_names : list of U Unit, optional
     """
 
     index: np.ndarray
@@ -206,11 +210,9 @@ def _sense_pools(annotations):
 
 
 def _fill_slots(words, pools, plan, ranked):
-    """Per slot: private units of the most frequent words, known units, and hash buckets for the
-    rest.
+    """Per slot: private units of the most frequent words, known units, then hash buckets.
 
-    `pools` holds one list of units per sense of a word; term k takes sense k mod (number of
-    senses).
+    `pools` holds one list of units per sense of a word; term k takes sense k mod their number.
     """
     n, r, U = len(plan.sizes), plan.rank, plan.slot_units
     terms = r if any(len(pool) > 1 for pool in pools) else 1

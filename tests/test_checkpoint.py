@@ -30,7 +30,6 @@ KINDS = {
     "gpt": lambda: (TinyGPT(GPTConfig(30, *SIZES)), WORDS),
     "bert": lambda: (TinyBERT(BERTConfig(30, *SIZES, pad=3)), WORDS),
     "translator": lambda: (TinyTranslator(TranslatorConfig(30, 27, *SIZES)), [WORDS, WORDS[:27]]),
-    "shared": lambda: (TinyTranslator(TranslatorConfig(30, 30, *SIZES, shared=True)), [WORDS] * 2),
 }
 RELOAD = """
 import sys, numpy as np, torch
@@ -49,7 +48,7 @@ def made(kind, method=None):
     """A model of a kind, and its words."""
     torch.manual_seed(0)
     model, words = KINDS[kind]()
-    for name in model.embeddings[: 1 if kind == "shared" else 2] if method else ():
+    for name in model.embeddings if method else ():
         rows = model.get_submodule(name).num_embeddings
         compress(model, WORDS[:rows], 2, name=name, method=method, sweeps=1)
     return model.eval(), words

@@ -127,13 +127,12 @@ def short_run(settings, out, monkeypatch, **changes):
 def test_the_metric_is_measured_once_and_controls_keep_to_the_bytes(settings, tmp_path,
                                                                     monkeypatch):
     methods = ("see-derived", "shuffled", "random_units", "no_knowledge", "fixed")
-    rows, measured, _ = short_run(settings, tmp_path, monkeypatch, methods=methods, sweeps=2)
+    how = {"methods": methods, "ratios": (10,), "sweeps": 2}
+    rows, measured, _ = short_run(settings, tmp_path, monkeypatch, **how)
     assert len(measured) == 1
+    allowed = rows["dense", 1]["embedding_bytes"] / 10
     for method in methods:
-        for ratio in (4, 10):
-            allowed = rows["dense", 1]["embedding_bytes"] / ratio
-            assert rows[method, ratio]["embedding_bytes"] <= allowed
-        assert rows[method, 10]["embedding_bytes"] >= 0.9 * allowed  # of the last ratio
+        assert 0.9 * allowed <= rows[method, 10]["embedding_bytes"] <= allowed
     assert len({rows[method, 10]["value"] for method in methods}) == len(methods)
 
 
@@ -165,7 +164,7 @@ torch.set_num_threads(1)
 saved, save = [], torch.save
 def half(model, path):
     saved.append(path)
-    if len(saved) == {number}:
+    if len(saved) == 2:  # the teacher, the student
         open(path, "wb").write(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     save(model, path)
@@ -186,18 +185,15 @@ def check_resumed(settings, out, done, finished):
     assert len(wanted) == 8 and timeless(report["rows"]) == timeless(wanted)
 
 
-@pytest.mark.parametrize("number, done", [(1, 0), (2, 2)])
-def test_a_run_killed_as_it_writes_a_model_resumes_to_the_same_rows(settings, finished, tmp_path,
-                                                                    number, done):
-    """The teacher, the first student."""
+def test_a_run_killed_as_it_writes_a_student_resumes_to_the_same_rows(settings, finished, tmp_path):
     one = replace(settings, ratios=(4,), methods=("see", "svd-int8"))
-    code = RUN.format(settings=one, out=str(tmp_path), number=number)
+    code = RUN.format(settings=one, out=str(tmp_path))
     stopped = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, timeout=300)
     assert stopped.returncode == -signal.SIGKILL
-    check_resumed(one, tmp_path, done, finished)
+    check_resumed(one, tmp_path, 2, finished)
 
 
-@pytest.mark.parametrize("step, done", [(10, 0), (33, 1), (44, 3)])
+@pytest.mark.parametrize("step, done", [(10, 0), (44, 3)])
 def test_a_run_interrupted_in_a_step_resumes_to_the_same_rows(settings, finished, tmp_path,
                                                               monkeypatch, step, done):
     """30 steps of the teacher, 6 of the dense model, 6 per student."""

@@ -38,8 +38,6 @@ def made(name, seed=0, factor=10, **changes):
         return larger(TinyGPT(GPTConfig(V, **SIZES)))
     if name == "bert":
         return larger(TinyBERT(BERTConfig(V, **SIZES)))
-    if name == "shared":
-        changes |= {"target_vocab_size": V, "shared": True}
     sizes = {"source_vocab_size": V, "target_vocab_size": W} | SIZES | changes
     return larger(TinyTranslator(TranslatorConfig(**sizes)), factor)
 
@@ -226,7 +224,7 @@ def test_translator_learns_to_reverse_sentences_and_translates_them_exactly():
     sources = [rng.integers(3, V, 2 + i % 4).tolist() for i in range(8)]
     pairs = [(source, source[::-1]) for source in sources]
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "block_size": 7}
-    model = TinyTranslator(TranslatorConfig(V, V, **sizes, shared=True, dropout=0.0))
+    model = TinyTranslator(TranslatorConfig(V, V, **sizes, dropout=0.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for batch in pair_batches(pairs, 8, 150, seed=0, pad=0, begin=1, end=2):
         source, target, answer = map(torch.as_tensor, (*batch.inputs, batch.targets))
@@ -256,7 +254,7 @@ class Doubled(nn.Module):
         return h @ (2 * self.weight).T
 
 
-@pytest.mark.parametrize("name", ["gpt", "bert", "translator", "shared"])
+@pytest.mark.parametrize("name", ["gpt", "bert", "translator"])
 def test_an_embedding_of_another_kind_takes_its_place_in_every_model(name):
     model, new = made(name), {}
     inputs = [words((2, 4), V)] * (1 if name in ("gpt", "bert") else 2)
@@ -284,8 +282,6 @@ def test_more_positions_than_the_model_has_are_refused(name, shapes, text):
 @pytest.mark.parametrize("config, text", [
     (lambda: BERTConfig(V, n_embd=7, n_head=2), "n_embd: expected a multiple of 2 heads, got 7"),
     (lambda: GPTConfig(V, n_head=0), "n_head: expected at least 1, got 0"),
-    (lambda: TranslatorConfig(V, W, shared=True),
-     "target_vocab_size: expected 11 as the source has, because .* is shared, got 13"),
 ])
 def test_sizes_that_do_not_fit_are_refused(config, text):
     with pytest.raises(InputError, match=text):

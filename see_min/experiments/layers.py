@@ -23,6 +23,7 @@ from see_min.related import registry
 from see_min.related.layers.forms import FORMS, Blocks, compress_blocks
 from see_min.toy.data import (
     IGNORE,
+    PACKAGES,
     build_corpus,
     default_documents,
     language_batches,
@@ -46,7 +47,7 @@ class LayerTask:
     embedding_ratio: float = 10  # of SEE alone
     total_ratio: float = 4  # of embedding and blocks together
     seed: int = 0
-    packages: tuple = ("numpy", "scipy", "matplotlib", "torch", "sympy", "networkx")
+    packages: tuple = PACKAGES
     vocab_size: int = 4000
     n_embd: int = 192
     block_size: int = 64

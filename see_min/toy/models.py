@@ -51,15 +51,10 @@ class TranslatorConfig:
     pad: int = 0
     begin: int = 1
     end: int = 2
-    shared: bool = False  # one embedding for both languages
     dropout: float = 0.1
 
     def __post_init__(self):
         check_heads(self)
-        source, target = self.source_vocab_size, self.target_vocab_size
-        if self.shared and source != target:
-            raise InputError(f"target_vocab_size: expected {source} as the source has, "
-                             f"because the embedding is shared, got {target}")
 
 
 def check_heads(config):
@@ -262,8 +257,8 @@ class TinyBERT(WordModel):
 class TinyTranslator(nn.Module):
     """A word-level translator: an encoder, and a decoder with the target's embedding as its head.
 
-    Rows are filled up at their end with ``config.pad``. If ``config.shared``, both embeddings are
-    one module. Source: arXiv 1706.03762; here with pre-norm blocks and learned positions.
+    Rows are filled up at their end with ``config.pad``.
+    Source: arXiv 1706.03762; here with pre-norm blocks and learned positions.
     """
 
     embeddings = ("source_embedding", "target_embedding")
@@ -274,7 +269,7 @@ class TinyTranslator(nn.Module):
         V, W, D = config.source_vocab_size, config.target_vocab_size, config.n_embd
         layers = range(config.n_layer)
         self.source_embedding = nn.Embedding(V, D)
-        self.target_embedding = self.source_embedding if config.shared else nn.Embedding(W, D)
+        self.target_embedding = nn.Embedding(W, D)
         self.source_positions = nn.Embedding(config.block_size, D)
         self.target_positions = nn.Embedding(config.block_size, D)
         self.encoder = nn.ModuleList(Block(config, False, config.dropout) for _ in layers)
