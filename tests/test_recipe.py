@@ -144,8 +144,7 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
 
 
 @pytest.mark.parametrize("ratio", [3, 10])
-@pytest.mark.parametrize("bits", [4, 6, 16, 32])
-@pytest.mark.parametrize("derived", [False, True])
+@pytest.mark.parametrize("bits, derived", [(4, True), (6, False), (16, True), (32, False)])
 def test_bytes_keep_to_the_ratio_and_use_most_of_it(ratio, bits, derived):
     encoding = by_bytes(ratio=ratio, bits=bits, derived=derived)
     assert encoding.bytes <= 4 * V * D / ratio
