@@ -14,7 +14,15 @@ from see_min.budget import Plan
 from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
 from see_min.fitting import fit, low_rank_encoding, projection, random_encoding, relative_error
-from see_min.starts import Mapped, k_means, metric_roots, nearest, quantizer_encoding, turned
+from see_min.starts import (
+    Mapped,
+    k_means,
+    mapped,
+    metric_roots,
+    nearest,
+    quantizer_encoding,
+    turned,
+)
 from see_min.storage import pack
 from see_min.units import Annotation, assign
 
@@ -312,6 +320,14 @@ def test_the_metric_is_a_sum_of_squares_in_its_own_coordinates(C, mix):
     close(Mapped(np.ones((V, D)), S)[3:5], np.ones((2, D)) @ S)
 
 
+def test_rows_of_a_mapped_file_meet_the_metric_when_they_are_read(tmp_path):
+    np.save(tmp_path / "e.npy", correlated().astype(np.float32))
+    rows, S = np.load(tmp_path / "e.npy", mmap_mode="r"), metric_roots(METRICS["full"], 0.5)[0]
+    lazy, whole = mapped(rows, S), mapped(np.array(rows), S)
+    assert isinstance(lazy, Mapped) and whole.dtype == np.float32
+    close(lazy[5:9], whole[5:9], rtol=1e-5)
+
+
 @metrics
 def test_no_matrix_of_the_rank_has_a_smaller_error_in_the_metric(C):
     """D88: the weighted SVD of E0 S times S^-1 leaves its tail; 60 neighbours leave more."""
@@ -340,9 +356,9 @@ def test_no_matrix_of_the_rank_has_a_smaller_error_in_the_metric(C):
 def test_a_fit_in_the_metric_is_a_fit_of_the_mapped_rows(C):
     """D88: its history is the error of the rows it gives, as the metric sees them."""
     matrix, (S, inverse) = correlated(), metric_roots(C, 0.7)
-    mapped = Mapped(matrix, S)
-    start, units = started(mapped, (2, 4), 4)
-    result, history = fit(mapped, start, WEIGHTS, units, sweeps=3, ridge=0)
+    seen = Mapped(matrix, S)
+    start, units = started(seen, (2, 4), 4)
+    result, history = fit(seen, start, WEIGHTS, units, sweeps=3, ridge=0)
     rows = replace(result, projection=result.projection @ inverse).rows(range(V))
     off, whole = (matrix - rows) @ S, matrix @ S
     error = (WEIGHTS @ (off**2).sum(1)) / (WEIGHTS @ (whole**2).sum(1))

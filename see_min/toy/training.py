@@ -25,6 +25,8 @@ from tqdm import tqdm
 from see_min.errors import InputError, check_at_least
 from see_min.toy.data import IGNORE, Batch
 
+FLOOR = 0.05  # of the learning rate's factor
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -53,14 +55,14 @@ class LossModule(nn.Module):
         return self.loss(self.model, batch)
 
 
-def cosine(step, steps, warmup=10, floor=0.05):
-    """Factor of the learning rate: linear warm-up, then half a cosine down to `floor`.
+def cosine(step, steps, warmup=10):
+    """Factor of the learning rate: linear warm-up, then half a cosine down to FLOOR.
 
     >>> [round(cosine(step, 100), 2) for step in (0, 9, 50, 100)]
     [0.1, 0.98, 0.53, 0.05]
     """
     wave = 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
-    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * wave)
+    return min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * wave)
 
 
 def pick_device(name):
