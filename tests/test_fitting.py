@@ -250,6 +250,12 @@ def test_turning_the_projection_never_raises_the_objective(order, per_term, priv
     assert_allclose(history[-1], relative_error(matrix, result, weights), rtol=1e-9)
 
 
+def test_without_a_projection_there_is_nothing_to_turn():
+    matrix, weights, start, units = problem(2)
+    runs = [fit(matrix, start, weights, units, sweeps=2, turn=turn)[1] for turn in (True, False)]
+    assert runs[0] == runs[1]
+
+
 def test_no_other_projection_is_better_for_the_same_rows():
     """D93: after one step, against 500 orthonormal ones near and far; the rows stay as they are."""
     matrix, weights, start, _ = problem(2, inner=True)
