@@ -259,7 +259,6 @@ def test_the_parts_of_a_plan_have_their_shares():
     assert paper.slot_units == int(units / paper.rank) <= 0.3 * 4000 < units / (paper.rank - 1)
 
 
-
 @pytest.mark.parametrize("ratio", [0.5, -3, float("nan"), 1e6])
 def test_ratios_that_cannot_be_met_are_refused_with_the_largest_that_can(ratio):
     shape = 4000, 192, ratio

@@ -12,9 +12,7 @@ from tiny import call, refused
 
 from see_min.errors import InputError
 from see_min.experiments.comparison import (
-    COMPARED,
     Dense,
-    knowledge_gains,
     mean_rows,
     measure_rows,
     reachable,
@@ -27,6 +25,7 @@ from see_min.words.lexicon import Lexicon
 from see_min.words.vocabulary import build_vocabulary
 
 V, D, S = 241, 24, 30  # S sememes
+COMPARED = ("no_knowledge", "shuffled", "random_units")  # controls of see-derived
 SYLLABLES = [first + second for first in "bdfgklmnp" for second in "aiou"]
 WORDS = [SYLLABLES[w % 36] + SYLLABLES[7 * w % 35] + SYLLABLES[w // 36] for w in range(V)]
 
@@ -143,17 +142,11 @@ def a_row(method, ratio, seed, score, rare=None):
             "scores": {"a": score}, "rare_scores": {"a": rare}, "pairs": {"a": [3, 1]}}
 
 
-def test_means_are_over_seeds_and_gains_per_seed():
+def test_means_are_over_seeds():
     rows = [a_row("see-derived", 4, 0, 0.75, 0.5), a_row("see-derived", 4, 1, 0.25),
-            a_row("shuffled", 4, 0, 0.5, 0.125), a_row("shuffled", 4, 1, 0.125),
-            a_row("shuffled", 8, 0, 0.0)]
-    means = mean_rows(rows)
-    mean = means["see-derived", 4]
+            a_row("shuffled", 4, 0, 0.5, 0.125)]
+    mean = mean_rows(rows)["see-derived", 4]
     assert mean["error"] == mean["scores"]["a"] == 0.5 and mean["rare_scores"]["a"] is None
-    gains = knowledge_gains(rows)
-    assert list(gains) == [(4, "shuffled")]
-    assert {name: own.tolist() for name, own in gains[4, "shuffled"].items()} == {
-        "a": [0.25, 0.125], "rare a": [0.375]}
 
 
 @pytest.fixture
@@ -178,7 +171,7 @@ def test_the_command_writes_data_and_a_table(command, tmp_path, capsys):
     see = np.mean([row["scores"]["a"] for row in rows if row["method"] == "see-derived"])
     assert re.search(r"\| see-derived, 4 \| 1/[\d.]+ \| 1/4\.", table)  # parameters, bytes
     assert f"{see:.3f}" in table
-    assert "What the lexicon contributes" in table and "Pairs whose two words" in table
+    assert "Pairs whose two words" in table
 
 
 def test_flags_that_make_no_sense_are_refused(command, tmp_path, capsys):

@@ -51,7 +51,6 @@ def test_rows_equal_the_sum_of_kronecker_products(order, kind, shared, more):
     assert encoding.rows(np.zeros((2, 0), dtype=int)).shape == (2, 0, matrix.shape[1])
 
 
-
 def poison(encoding, ids):
     """NaN in every number that no word of `ids` has a part of."""
     used = {}
@@ -74,7 +73,6 @@ def test_rows_touch_only_the_leaves_of_their_ids(order, kind, shared, more):
     poison(encoding, ids)
     close(encoding.rows(ids), expected)
     assert np.isnan(encoding.rows([0])).any()  # the poison works: another word shows it
-
 
 
 @every_form
@@ -186,7 +184,6 @@ def test_corners_of_a_file_survive(tmp_path):
         ]
 
 
-
 def rejected(path):
     """The text of the InputError that names the path."""
     with pytest.raises(InputError) as caught:
@@ -202,7 +199,6 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path):
     for length in [*range(0, len(data), 97), *range(len(data) - 30, len(data))]:
         path.write_bytes(data[:length])
         rejected(path)
-
 
 
 def stored(path, **changes):

@@ -133,7 +133,6 @@ def test_the_recorded_objective_is_the_one_computed_from_scratch(order, per_term
         assert history == longest[: len(history)]
 
 
-
 @shapes
 def test_reassignment_gives_each_free_word_the_unit_of_least_error(order, per_term):
     """D20: the second sweep against trying every bucket for every free word; others stay."""
@@ -195,7 +194,6 @@ def discarded(matrix, weights, rank):
     """Squares of the singular values after `rank` of diag(sqrt f) E0, as a share of all."""
     squares = np.linalg.svd(np.sqrt(weights)[:, None] * matrix, compute_uv=False) ** 2
     return squares[rank:].sum() / squares.sum()
-
 
 
 def test_the_low_rank_encoding_cannot_be_beaten_at_its_rank():

@@ -147,7 +147,6 @@ def test_random_units_are_as_many_and_follow_no_knowledge(n_units):
     assert len(set(random_units(WORDS[:100], same, 1000))) > 95
 
 
-
 def test_annotations_have_units_whose_kinds_are_told_apart_and_read_back():
     lexicon = Lexicon.of({"add": [("sum", "do"), ("join",)]})
     known, unknown = annotate(["add", "x"], lexicon, [("add",), ()])
@@ -163,7 +162,6 @@ def test_shared_units_are_counted_once_per_word_and_ties_go_by_name():
     senses = [(("b", "a"), ("b",)), (("a", "b"),), (("b",),), ()]
     notes = [Annotation(one, (f"x{i}",)) for i, one in enumerate(senses)]
     assert [str(unit) for unit in shared_units(notes)] == ["sememe:b", "sememe:a"]
-
 
 
 @plans
@@ -224,7 +222,6 @@ def test_private_vectors_belong_to_one_word_and_others_share_their_frequency_bin
         else:
             known = {unit for unit in own.units if unit in kept}
             assert set(bag) == known | {Unit("frequency", str(2 ** (len(bin(rank)) - 3)))}
-
 
 
 def slots_of(units, w, k):

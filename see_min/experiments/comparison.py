@@ -26,7 +26,6 @@ from see_min.words.formats import load_lexicon
 
 RATIOS = (10, 20, 40, 80)
 MEANS = ("parameters", "bytes", "error", "weighted_error", "cosine", "seconds")
-COMPARED = ("no_knowledge", "shuffled", "random_units")  # controls of see-derived
 
 
 class Dense:
@@ -160,27 +159,8 @@ def _mean_score(values):
     return float(np.mean(values)) if values and None not in values else None
 
 
-def knowledge_gains(rows):
-    """`see-derived` minus a control at the same ratio and seed.
-
-    {(ratio, control): {name of the score: array (seeds,)}}; "rare NAME" for pairs with a rare word.
-    """
-    found, out = {(row["method"], row["ratio"], row["seed"]): row for row in rows}, {}
-    for (control, ratio, seed), row in found.items():
-        see = found.get(("see-derived", ratio, seed))
-        if control not in COMPARED or see is None:
-            continue
-        for prefix, key in (("", "scores"), ("rare ", "rare_scores")):
-            for name, value in row[key].items():
-                if None not in (value, see[key][name]):
-                    own = out.setdefault((ratio, control), {})
-                    own.setdefault(prefix + name, []).append(see[key][name] - value)
-    return {key: {name: np.array(values) for name, values in own.items()}
-            for key, own in out.items()}
-
-
 def table(report):
-    """The comparison as Markdown: sizes, errors, scores; how much the lexicon contributes."""
+    """The comparison as Markdown: sizes, errors, scores."""
     lines = mean_rows(report["rows"])
     dense = lines["dense", 1]
     seeds = len({row["seed"] for row in report["rows"]})
@@ -200,27 +180,9 @@ def table(report):
             "the weighted one is what fits minimise. see-derived and its controls do not store the "
             "index of the lexicon: compare their bytes with no other line.")
     text = [f"Command: `{report['task']['command']}`", note, reports.markdown_table(head, rows),
-            f"Pairs whose two words are in the vocabulary: {', '.join(pairs) or 'none'}."]
-    text += [*_gain_table(report["rows"]), reports.environment_lines(report)]
+            f"Pairs whose two words are in the vocabulary: {', '.join(pairs) or 'none'}.",
+            reports.environment_lines(report)]
     return "\n\n".join(text) + "\n"
-
-
-def _gain_table(rows):
-    gains = knowledge_gains(rows)
-    if not gains:
-        return []
-    names, lines = list(dict.fromkeys(name for own in gains.values() for name in own)), []
-    for ratio, control in sorted(gains, key=lambda key: (key[0], COMPARED.index(key[1]))):
-        own = gains[ratio, control]
-        lines.append([f"{ratio:g}, {control}", *(_gain(own.get(name)) for name in names)])
-    head = "What the lexicon contributes, score(see-derived) - score(control), lowest and highest:"
-    return [head, reports.markdown_table(["ratio, control", *names], lines)]
-
-
-def _gain(values):
-    if values is None:
-        return "–"
-    return f"{values.mean():+.3f} ({values.min():+.3f} to {values.max():+.3f})"
 
 
 def add_arguments(parser):
