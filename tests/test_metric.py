@@ -33,28 +33,6 @@ class Linear(nn.Module):
         return self.A(self.second(ids))
 
 
-def test_a_metric_of_an_input_is_the_mean_square_of_gradients():
-    """y = A x: G = A^T A for a random u, whatever is read; many directions come near it."""
-    model, expected = Linear(), None
-    A = model.A.weight.detach().double().numpy()  # (3, 5)
-    expected = A.T @ A / np.trace(A.T @ A)
-    found = measure_metric(model.second, model, [IDS], directions=2000)
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    assert np.trace(found) == pytest.approx(1) and np.array_equal(found, found.T)
-
-
-def test_a_metric_of_a_head_is_the_second_moment_of_what_meets_it():
-    model, h = Linear(), torch.randn(2, 4, 5)
-
-    def output(states):
-        model.head(states)
-        return states.sum()  # reads no row
-
-    found = measure_metric(model.first, output, [h, 2 * h], model.head)
-    flat = h.flatten(0, 1).double().numpy()
-    np.testing.assert_allclose(found, flat.T @ flat / (flat**2).sum(), rtol=1e-6)
-
-
 def test_rows_that_another_module_of_the_weight_reads_count_too():
     """The control is the name that nobody reads."""
     model = Linear()

@@ -270,8 +270,6 @@ def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form, count):
     ({"metric": np.eye(D + 1)}, r"metric: expected shape \(24, 24\), got \(25, 25\)"),
     ({"metric": np.eye(D), "mix": 1}, "mix: expected 0 to below 1, got 1"),
     ({"metric": -np.eye(D)}, "metric: expected a trace above 0, got -"),
-    ({"metric": np.triu(np.ones((D, D)))}, r"metric: expected C = C\^T, got 1 off"),
-    ({"metric": np.full((D, D), np.nan)}, "metric: expected finite numbers, got 576"),
     ({"sweeps": 0}, "sweeps: expected at least 1, got 0"),
     ({"seed": -1}, "seed: expected at least 0, got -1"),
 ])
