@@ -9,7 +9,7 @@ from slow import units_of
 from test_layers import TERMS, R, encoding
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from see_min.bridge import SememeEmbedding, blocked_scores
+from see_min.bridge import SememeEmbedding, blocked_scores, device_scores
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
 
@@ -45,6 +45,13 @@ def dense_rows(module):
     return torch.stack(rows)  # (V, D)
 
 
+def at_once(module, h):
+    """Scores in the way of accelerators, computed on the CPU."""
+    z = h if module.projection is None else h @ module.projection.T
+    scores = device_scores.scores_at_once(module, z.reshape(-1, z.shape[-1]))
+    return scores.view(*h.shape[:-1], module.num_embeddings)
+
+
 @pytest.mark.parametrize("words", [1, 3, 256])
 @pytest.mark.parametrize("parts", [(), ("projection", "bag"), ("shared", "bag")], ids="+".join)
 @every_form
@@ -56,13 +63,49 @@ def test_values_and_gradients_are_those_of_the_dense_product(order, k, parts, wo
     h, ids = states(2, 4, module.embedding_dim), torch.tensor([[0, 6, 6, 2]] * 2)
     everything, rows = [h, *module.parameters()], dense_rows(module)
     # the tables are used five times in one graph
-    ours = module.scores(h + module(ids)), module.scores(2 * h), module.plain_scores(h)
+    ours = module.scores(h + module(ids)), module.scores(2 * h), at_once(module, h)
     dense = (h + rows[ids]) @ rows.T, 2 * h @ rows.T, h @ rows.T
     for found, expected in zip(ours, dense):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     losses = [sum(scores.sin().sum() for scores in three) for three in (ours, dense)]
     for one, other in zip(*(torch.autograd.grad(loss, everything) for loss in losses)):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("parts", [("projection", "bag"), ("shared", "bag")], ids="+".join)
+@every_form
+@pytest.mark.parametrize("order", [1, 2])
+def test_accelerators_have_the_values_and_gradients_of_the_dense_product(order, k, parts,
+                                                                         accelerator):
+    module = SememeEmbedding(encoding(order, k, parts), torch.float64, padding_idx=1, padding=0.5)
+    h, ids = states(2, 4, module.embedding_dim), torch.tensor([[0, 6, 6, 2]] * 2)
+    everything, rows = [h, *module.parameters()], dense_rows(module)
+    ours, dense = module.scores(h + module(ids)), (h + rows[ids]) @ rows.T
+    torch.testing.assert_close(ours, dense, rtol=1e-12, atol=1e-12)
+    pair = [torch.autograd.grad(scores.sin().sum(), everything) for scores in (ours, dense)]
+    for one, other in zip(*pair):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@every_form
+def test_nothing_waits_for_an_accelerator(k):
+    """On meta tensors, which have no numbers: reading one is an error."""
+    module = SememeEmbedding(encoding(2, k, ("projection", "bag")), padding_idx=1).to("meta")
+    h, ids = torch.ones(3, 11, device="meta"), torch.zeros(2, 5, dtype=torch.long, device="meta")
+    assert module.scores(h + module(ids).sum()).shape == (3, module.num_embeddings)
+    with pytest.raises(NotImplementedError):
+        module.bag_lengths.nonzero()
+
+
+@pytest.mark.parametrize("device, free, states, words", [
+    ("cpu", 0, 0, 768), ("cpu", 2**40, 10**6, 768),  # of 1,000 numbers: a core's cache
+    ("cuda", 2**34, 1024, 50257), ("cuda", 2**30, 8, 33353), ("cuda", 2**30, 8192, 256),
+])
+def test_words_at_once_follow_from_device_memory_and_states(device, free, states, words):
+    found = blocked_scores.words_at_once(device, free, 50257, 1000, states)
+    assert found == words
+    held = found * 1000 * 4 * blocked_scores.COPIES + 8 * states * 50257
+    assert device == "cpu" or found == 256 or held <= free / 2
 
 
 @every_form

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from test_blocked_scores import Largest, dense_rows, states
+from test_blocked_scores import Largest, at_once, dense_rows, states
 from torch import nn
 
-from see_min.bridge import SememeEmbedding, cached_rows, table_scores
+from see_min.bridge import SememeEmbedding, cached_rows, layers, table_scores
 from see_min.encoding import SememeEncoding
 from see_min.units import Unit
 
@@ -42,13 +42,69 @@ def test_values_and_gradients_are_those_of_the_dense_product(count, most, paddin
     assert module.coded
     h, everything = states(count, module.embedding_dim), list(module.parameters())
     ours, dense = module.scores(h), h @ dense_rows(module).T
-    for found in (ours, module.plain_scores(h), h @ module.weight.T):
+    for found in (ours, at_once(module, h), h @ module.weight.T):
         torch.testing.assert_close(found, dense, rtol=1e-12, atol=1e-12)
     for _ in range(2):  # the second pass uses the words that the first has sorted
         pair = [torch.autograd.grad(one.sin().sum(), [h, *everything], retain_graph=True)
                 for one in (ours, dense)]
         for found, expected in zip(*pair):
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("count", [0, Q, 33])
+@every_bag
+def test_accelerators_have_the_values_and_gradients_of_the_dense_product(count, most, accelerator):
+    """Scores of units for up to Q states, leaves for more; and look-ups with bags of one length."""
+    module = SememeEmbedding(coded(most), torch.float64, padding_idx=2, padding=0.5)
+    h, ids = states(count, module.embedding_dim), torch.tensor([0, 4, 2, 39, 4])
+    everything, rows = [h, *module.parameters()], dense_rows(module)
+    fixed = torch.where((torch.arange(V) == 2)[:, None], rows.detach(), rows)  # as padding
+    ours, dense = (module.scores(h), module(ids)), (h @ rows.T, fixed[ids])
+    for one, other in zip(ours, dense):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    losses = [scores.sin().sum() + found.sin().sum() for scores, found in (ours, dense)]
+    pair = [torch.autograd.grad(loss, everything) for loss in losses]
+    for one, other in zip(*pair):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@every_bag
+def test_nothing_waits_for_an_accelerator(most):
+    """On meta tensors, which have no numbers: reading one is an error. Nor does a compiler stop."""
+    module = SememeEmbedding(coded(most), padding_idx=1)
+    module.to("meta")
+    ids = torch.zeros(2, 5, dtype=torch.long, device="meta")
+    for count in (1, 7):
+        h = torch.ones(count, module.embedding_dim, device="meta")
+        assert module.scores(h + module(ids).sum()).shape == (count, V)
+
+
+@every_bag
+def test_a_compiler_sees_the_head_of_an_accelerator_as_one_graph(most, monkeypatch):
+    monkeypatch.setattr(layers, "on_cpu", lambda tensor: False)
+    module = SememeEmbedding(coded(most), torch.float64, padding_idx=1)
+    h, ids = states(7, module.embedding_dim), torch.tensor([3, 1, 3])
+
+    def loss(h):
+        return module.scores(h + module(ids).sum()).sin().sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    pair = [torch.autograd.grad(of(h), list(module.parameters())) for of in (compiled, loss)]
+    for one, other in zip(*pair):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch):
+    """Units of 1,000 words: eight bits cannot add 1,000 numbers one by one."""
+    monkeypatch.setattr(layers, "on_cpu", lambda tensor: False)
+    module = SememeEmbedding(coded(0, 2000, units=2)).bfloat16()
+    exact = SememeEmbedding(module.to_encoding(), torch.float64)
+    h = torch.ones(7, 6)
+    for one in (module, exact):
+        scores = one.scores(h.to(one.table_0.dtype))
+        scores.backward(torch.ones_like(scores))
+    error = (module.table_1.grad - exact.table_1.grad).norm()
+    assert error < 0.02 * exact.table_1.grad.norm()
 
 
 @every_bag
@@ -140,7 +196,7 @@ def test_a_state_with_other_codes_can_be_loaded_after_a_backward_pass():
     state = module.state_dict()
     module.load_state_dict(state | {"index_1": state["index_1"].flip(0)})
     pair = [torch.autograd.grad(scores.sin().sum(), module.table_1)[0]
-            for scores in (module.scores(h), module.plain_scores(h))]
+            for scores in (module.scores(h), at_once(module, h))]
     torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-10)
 
 

@@ -17,14 +17,15 @@ from see_min.errors import InputError
 
 BLOCK_NUMBERS = 3 * 2**18  # numbers of a block, 3 MB: they stay in a core's cache
 CACHE_LINE = 64  # words per block are a multiple of it, so that no two blocks share a cache line
+COPIES = 4  # of leaves in 4 bytes: gathered, their gradients, these in float32, and room
 KEEP = 4  # d' <= D / KEEP: rows are kept for the backward pass, which is then an eighth faster
 
 
+@torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
 def blocked_scores(embedding, h):
-    """Scores (N, V) of states (N, d') that the projection has met."""
-    tables, h = embedding.tables, prepared(embedding, h)
+    """Scores (N, V) of states (N, d') that the projection has met and `prepared`."""
     keep = h.requires_grad and KEEP * h.shape[1] <= embedding.embedding_dim
-    return BlockedScores.apply(embedding, keep, h, embedding.bag_vectors, *tables)
+    return BlockedScores.apply(embedding, keep, h, embedding.bag_vectors, *embedding.tables)
 
 
 def prepared(embedding, h):
@@ -35,19 +36,59 @@ def prepared(embedding, h):
     device = embedding.table_0.device
     if device != h.device:  # a product with offloaded weights would be silent nonsense
         raise InputError(f"scores: expected weights on {h.device}, got {device}")
-    if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:
-        h = h.to(torch.get_autocast_dtype(h.device.type))
+    kind = h.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        h = h if h.dtype == torch.float64 else h.to(torch.get_autocast_dtype(kind))
     return h
 
 
+def on_cpu(tensor):
+    """Whether small steps are cheap and numbers can be read at once; elsewhere a few large steps
+    are fast, and reading one number waits for all work."""
+    return tensor.device.type == "cpu"
+
+
+def words_at_once(device, free, vocabulary, numbers, states=0):
+    """How many of V words a head works on at once, each with so many numbers.
+
+    On a CPU a block stays in a core's cache. Other devices are fastest with all words: with as many
+    as fit, and their gradients, into half of the free bytes beside scores and gradients of these.
+
+    >>> words_at_once("cpu", 0, 50257, 1000), words_at_once("cuda", 2**34, 50257, 1000, 1024)
+    (768, 50257)
+    """
+    if device == "cpu":
+        words = BLOCK_NUMBERS // numbers // CACHE_LINE * CACHE_LINE
+    else:
+        words = (free // 2 - 8 * states * vocabulary) // (4 * COPIES * numbers)
+    return min(vocabulary, max(256, words))
+
+
 def blocks(embedding):
-    """All ids in blocks whose rows, bags and leaves have about BLOCK_NUMBERS numbers."""
+    """All ids in blocks: rows, bags and leaves of a block have about BLOCK_NUMBERS numbers."""
     per_word = embedding.inner_dim + sum(table[0].numel() for table in embedding.tables)
     if embedding.bag_vectors is not None:
         entries = len(embedding.bag_units) * embedding.inner_dim
         per_word += entries // embedding.num_embeddings
-    words = max(256, BLOCK_NUMBERS // per_word // CACHE_LINE * CACHE_LINE)
-    return embedding.all_ids().split(words)
+    return embedding.all_ids().split(words_at_once("cpu", 0, embedding.num_embeddings, per_word))
+
+
+class Gather(torch.autograd.Function):
+    """Rows (N, q) of a table (M, q) at places (N,), whose gradients are summed in float32.
+
+    bfloat16 has too few bits to add many numbers; and on a CPU `index_select` adds row by row.
+    """
+
+    @staticmethod
+    def forward(ctx, table, places):
+        ctx.save_for_backward(places)
+        ctx.rows, ctx.dtype = len(table), table.dtype
+        return table.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        total = gradient.new_zeros(ctx.rows, gradient.shape[1], dtype=summing(ctx.dtype))  # (M, q)
+        return add_rows(total, ctx.saved_tensors[0], gradient).to(ctx.dtype), None
 
 
 class BlockedScores(torch.autograd.Function):
@@ -93,11 +134,14 @@ class BlockedScores(torch.autograd.Function):
 
 
 def _zeros(parameter):
-    """Where gradients are summed: bfloat16 has too few bits to add many numbers."""
-    if parameter is None:
-        return None
-    dtype = torch.float32 if parameter.dtype == torch.bfloat16 else parameter.dtype
-    return torch.zeros_like(parameter, dtype=dtype)
+    """Where gradients are summed."""
+    if parameter is not None:
+        return torch.zeros_like(parameter, dtype=summing(parameter.dtype))
+
+
+def summing(dtype):
+    """The type in which many numbers of a type are added."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def _add_to_leaves(embedding, ids, drows, tables, sums):
@@ -110,16 +154,16 @@ def _add_to_leaves(embedding, ids, drows, tables, sums):
     gradients = bipartition_gradients(values, drows)
     for place, total, leaf in zip(places, sums, torch.autograd.grad(parts, leaves, gradients)):
         flat = total.flatten(0, 1)  # (U_j r, q_j), a view
-        _add_rows(flat, place, leaf.reshape(len(place), -1))  # (W r, q_j)
+        add_rows(flat, place, leaf.reshape(len(place), -1))  # (W r, q_j)
     return values
 
 
 def _add_to_bags(embedding, ids, drows, total):
     """Add the gradient of each row to the vectors of all units in its bag."""
-    units, offsets = embedding.bags(ids)  # (N,), (W,)
+    units, offsets, _ = embedding.bags(ids)  # (N,), (W,)
     ends = torch.cat([offsets[1:], offsets.new_tensor([len(units)])])  # (W,)
     word = torch.arange(len(ids), device=ids.device).repeat_interleave(ends - offsets)  # (N,)
-    _add_rows(total, units, drows.index_select(0, word))  # (N, d')
+    add_rows(total, units, drows.index_select(0, word))  # (N, d')
 
 
 def bipartition_gradients(parts, drows):
@@ -131,6 +175,9 @@ def bipartition_gradients(parts, drows):
     return [right @ drows.transpose(1, 2), left @ drows]  # (W, r, a), (W, r, b)
 
 
-def _add_rows(total, place, rows):
-    """total[place_i] += rows_i; index_add_ takes the rows one by one on one core."""
-    total.scatter_add_(0, place[:, None].expand_as(rows), rows.to(total.dtype))
+def add_rows(total, place, rows):
+    """total[place_i] += rows_i; on a CPU index_add_ takes the rows one by one on one core."""
+    rows = rows.to(total.dtype)
+    if total.device.type != "cpu":
+        return total.index_add_(0, place, rows)
+    return total.scatter_add_(0, place.long()[:, None].expand_as(rows), rows)

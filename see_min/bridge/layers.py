@@ -13,7 +13,8 @@ import scipy.sparse
 import torch
 from torch import nn
 
-from see_min.bridge.blocked_scores import blocked_scores
+from see_min.bridge.blocked_scores import Gather, blocked_scores, on_cpu, prepared
+from see_min.bridge.device_scores import scores_at_once
 from see_min.bridge.table_scores import places_of, table_scores
 from see_min.encoding import SememeEncoding, smallest
 from see_min.entangle import entangled_rows
@@ -56,6 +57,7 @@ class SememeEmbedding(nn.Module):
             self.register_buffer("bag_lengths", _digits(counts, counts.max() + 1))  # (V, b)
             self.register_buffer("bag_units", units)  # (entries of M, b)
             self.register_buffer("bag_starts", None, persistent=False)  # (V,)
+            self.register_buffer("bag_words", None, persistent=False)  # (N,), whose bags have units
         factor = None if padding_idx is None else torch.tensor(padding, dtype=dtype)
         self.register_buffer("padding", factor)  # in the state: a fresh model has another pad row
         _set_starts(self)
@@ -120,61 +122,57 @@ class SememeEmbedding(nn.Module):
 
     def leaves(self, places, tables):
         """tables[j][index[ids, :, j], arange(r)]: a list of n tensors (W, r, q_j)."""
-        flat = [table.flatten(0, 1) for table in tables]  # (U_j r, q_j): index_select is faster
-        leaves = [table.index_select(0, place) for table, place in zip(flat, places)]
+        flat = [table.flatten(0, 1) for table in tables]  # (U_j r, q_j): whole rows are faster
+        leaves = [Gather.apply(table, place) for table, place in zip(flat, places)]
         return [leaf.view(-1, *table.shape[1:]) for leaf, table in zip(leaves, tables)]
 
     @property
     def bagged(self):
         """Words (N,) whose bags have units, these (entries of M,), and where each begins (N,)."""
-        words = self.bag_lengths.any(1).nonzero().flatten()  # (N,)
-        return words, _numbers(self.bag_units), self.bag_starts[words]
+        return self.bag_words, _numbers(self.bag_units), self.bag_starts[self.bag_words]
 
     def bags(self, ids):
-        """(units, offsets) as `nn.EmbeddingBag` takes them: row after row of M[ids]."""
+        """(units, offsets, weights) as `F.embedding_bag` takes them: row after row of M[ids].
+
+        How many units there are depends on the ids, and only a CPU knows without waiting. Other
+        devices take as many for every word as the largest bag has, those too many with weight 0.
+        """
+        starts = self.bag_starts[ids]  # (W,)
         lengths = _numbers(self.bag_lengths[ids])  # (W,)
+        if not on_cpu(ids):
+            place = torch.arange(self.longest_bag, device=ids.device)  # (m,)
+            weights = (place < lengths[:, None]).to(self.bag_vectors.dtype)  # (W, m)
+            place = (starts[:, None] + place).clamp(max=len(self.bag_units) - 1)  # (W, m)
+            return _numbers(self.bag_units[place]), None, weights
         offsets = lengths.cumsum(0) - lengths  # (W,)
-        shift = (self.bag_starts[ids] - offsets).repeat_interleave(lengths)  # (N,)
-        place = torch.arange(len(shift), device=ids.device) + shift  # (N,)
-        return _numbers(self.bag_units[place]), offsets
+        shift = (starts - offsets).repeat_interleave(lengths)  # (N,)
+        place = torch.arange(len(shift)) + shift  # (N,)
+        return _numbers(self.bag_units[place]), offsets, None
 
     def inner_rows(self, ids):
         """Rows before the projection, (W, d'), from the cache where it may be used."""
-        if self.cache is not None and not torch.is_grad_enabled():
+        if self.cached:
             return self.cache.index_select(0, ids)
         if self.coded:  # sum_k a_k (x) leaf_k of all words is one product
-            r, leaf = self.table_0.shape[1], self.coded_leaves(ids)  # (W, r q)
-            products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf.view(len(ids), r, -1))
-            products = products.reshape(len(ids), -1)  # (W, d')
+            leaf, = self.leaves([self.code_places(ids).flatten()], [self.table_1])  # (W, r, q)
+            products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf).flatten(1)  # (W, d')
         else:
             products = entangled_rows(self.leaves(self.places(ids), self.tables))  # (W, d')
         return self.finished(ids, products, self.bag_vectors)
 
-    def coded_leaves(self, ids):
-        """The leaves of slot 2 side by side, (W, r q)."""
-        r = self.table_1.shape[1]
+    def code_places(self, ids):
+        """Of `coded` words the rows of the flat table 1 (U r, q), (W, r)."""
         codes = self.index_1[..., 0].index_select(0, ids).int()  # (W, r)
-        places = codes * r + torch.arange(r, dtype=torch.int32, device=ids.device)  # (W, r)
-        leaf = self.table_1.flatten(0, 1).index_select(0, places.flatten())  # (W r, q)
-        return leaf.view(len(ids), -1)  # (W, r q)
-
-    def coded_rows(self, ids):
-        """Rows (W, D): leaves @ B, where B[k, j] = sum_g a_kg P[g, j] is (r q, D)."""
-        g, D = self.table_0.shape[2], self.embedding_dim
-        B = (self.table_0[0] @ self.projection.view(g, -1)).view(-1, D)  # (r q, D)
-        rows = self.coded_leaves(ids) @ B  # (W, D)
-        if self.bag_vectors is not None:
-            few = self.bag_lengths[ids].any(1).nonzero().flatten()  # (N,): most bags are empty
-            units, offsets = self.bags(ids[few])
-            more = nn.functional.embedding_bag(units, self.bag_vectors, offsets, mode="sum")
-            rows = rows.index_add(0, few, (more @ self.projection).to(rows.dtype))
-        return self.pad(ids, rows)
+        r = codes.shape[1]
+        return codes * r + torch.arange(r, dtype=torch.int32, device=ids.device)
 
     def finished(self, ids, rows, bag_vectors):
         """Sums of products (W, d') plus bags, padded."""
         if bag_vectors is not None:
-            units, offsets = self.bags(ids)
-            rows = rows + nn.functional.embedding_bag(units, bag_vectors, offsets, mode="sum")
+            units, offsets, weights = self.bags(ids)
+            rows = rows + nn.functional.embedding_bag(
+                units, bag_vectors, offsets, mode="sum", per_sample_weights=weights
+            )
         return self.pad(ids, rows)
 
     def pad(self, ids, rows):
@@ -186,16 +184,13 @@ class SememeEmbedding(nn.Module):
 
     def rows(self, ids):
         """Rows of E, (W, D), not scaled."""
-        cached = self.cache is not None and not torch.is_grad_enabled()
-        if self.coded and self.projection is not None and not cached:
-            return self.coded_rows(ids)
         rows = self.inner_rows(ids)  # (W, d')
         return rows if self.projection is None else rows @ self.projection  # (W, D)
 
     def forward(self, ids):
         """Embeddings (..., D) of ids (...)."""
         flat = ids.reshape(-1).long()  # (W,)
-        if self.coded:  # text repeats words, and each row costs a product with (r q, D)
+        if self.coded and on_cpu(ids):  # text repeats words; elsewhere nothing waits
             once, place = flat.unique(return_inverse=True)  # (W',), (W,)
             rows = self.rows(once).index_select(0, place)  # (W, D)
         elif len(flat) > self.num_embeddings:  # every row once is cheaper
@@ -207,23 +202,22 @@ class SememeEmbedding(nn.Module):
         rows = rows if self.scale == 1.0 else rows * self.scale
         return rows.reshape(*ids.shape, rows.shape[-1])
 
-    def plain_scores(self, h):
-        """h @ E.T for states (..., D): (..., V); holds the inner rows of all words at once."""
-        h = h if self.projection is None else h @ self.projection.T  # (..., d')
-        return h @ self.inner_rows(self.all_ids()).T  # (..., V)
+    @property
+    def cached(self):
+        """Whether inner rows are at hand and may be used."""
+        return self.cache is not None and not torch.is_grad_enabled()
 
-    @torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
     def scores(self, h):
-        """As `plain_scores`: with the cached rows, by tables, or in blocks of words."""
-        cached = self.cache is not None and not torch.is_grad_enabled()
-        if cached or (self.coded and h.device.type != "cpu"):
-            return self.plain_scores(h)
+        """h @ E.T for states (..., D): (..., V), in the way that suits the device."""
         h = h if self.projection is None else h @ self.projection.T  # (..., d')
-        # On a CPU r additions per word and state took less time than making rows for products at
-        # 1, 16, 128 and 512 states, with and without gradients; accelerators are made for products.
-        compute = table_scores if self.coded else blocked_scores
-        scores = compute(self, h.reshape(-1, h.shape[-1]))  # (N, V)
-        return scores.view(*h.shape[:-1], self.num_embeddings)
+        if self.cached:
+            return h @ self.cache.T  # (..., V)
+        z = prepared(self, h).reshape(-1, h.shape[-1])  # (N, d')
+        if not on_cpu(z):
+            compute = scores_at_once
+        else:  # r additions per word and state take less time there than making rows for products
+            compute = table_scores if self.coded else blocked_scores
+        return compute(self, z).view(*h.shape[:-1], self.num_embeddings)
 
     @property
     def description(self):
@@ -323,8 +317,10 @@ def _numbers(digits):
 
 
 def _set_starts(module, _=None):
-    """Where each bag begins; a loaded state may hold other bags and codes."""
+    """Where each bag begins, and what else follows from a state; a loaded one may have others."""
     module.sorted_words = None
-    if module.bag_vectors is not None:
+    if module.bag_vectors is not None and not module.bag_lengths.is_meta:
         lengths = _numbers(module.bag_lengths)  # (V,)
         module.bag_starts = lengths.cumsum(0) - lengths  # (V,)
+        module.bag_words = lengths.nonzero().flatten()  # (N,)
+        module.longest_bag = int(lengths.max())

@@ -12,14 +12,14 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from see_min.bridge.blocked_scores import prepared
+from see_min.bridge.blocked_scores import add_rows, summing
 
 TILE = 32  # states at once: fewer gather more often, more leave the cache
 
 
+@torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
 def table_scores(embedding, h):
-    """Scores (N, V) of states (N, d') that the projection has met."""
-    h = prepared(embedding, h)
+    """Scores (N, V) of states (N, d') that the projection has met and `prepared`."""
     return TableScores.apply(embedding, h, embedding.bag_vectors, *embedding.tables)
 
 
@@ -33,11 +33,12 @@ class TableScores(torch.autograd.Function):
         parts = [one if one is None else one.to(h.dtype) for one in (bag_vectors, first, second)]
         scores = h.new_empty(len(h), embedding.num_embeddings)  # (N, V)
         places = embedding.held if embedding.held is not None else places_of(embedding)  # (V, r)
+        bagged = None if bag_vectors is None else embedding.bagged
         for states, out in zip(*map(tiles, (h, scores))):  # (T, d'), (T, V)
             S, bag_scores = unit_scores(states.T.contiguous(), *parts)  # (r U, T), (B, T)
             out.copy_(F.embedding_bag(places, S, mode="sum").T)  # from (V, T)
-            if bag_vectors is not None:
-                words, units, starts = embedding.bagged  # (N,), (entries of M,), (N,)
+            if bagged is not None:
+                words, units, starts = bagged  # (N,), (entries of M,), (N,)
                 more = F.embedding_bag(units, bag_scores, starts, mode="sum")  # (N, T)
                 out[:, words] += more.T
         if embedding.padding_idx is not None:
@@ -49,7 +50,7 @@ class TableScores(torch.autograd.Function):
     def backward(ctx, gradient):
         embedding, (h, bag_vectors, first, second) = ctx.embedding, ctx.saved_tensors
         parts = [one if one is None else one.to(h.dtype) for one in (bag_vectors, first, second)]
-        wide = torch.float32 if h.dtype in (torch.bfloat16, torch.float16) else h.dtype
+        wide = summing(h.dtype)
         sums = [one if one is None else torch.zeros_like(one, dtype=wide) for one in parts]
         dh = torch.empty_like(h)
         words, starts = words_of_units(embedding)  # (r V,), (r U,)
@@ -121,5 +122,4 @@ def bag_gradient(embedding, G):
     words, units, starts = embedding.bagged
     lengths = torch.diff(starts, append=starts.new_tensor([len(units)]))  # (N,)
     rows = G.index_select(0, words.repeat_interleave(lengths))  # (entries of M, T)
-    total = G.new_zeros(len(embedding.bag_vectors), G.shape[1])  # (B, T)
-    return total.scatter_add_(0, units[:, None].expand_as(rows), rows)
+    return add_rows(G.new_zeros(len(embedding.bag_vectors), G.shape[1]), units, rows)  # (B, T)
