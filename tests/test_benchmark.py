@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from see_min.errors import InputError  # noqa: E402
 from see_min.experiments import benchmark  # noqa: E402
 from see_min.experiments.benchmark import (  # noqa: E402
     CACHED,
+    COMPILED,
     QUICK,
     Bench,
     LowRank,
@@ -117,6 +119,17 @@ def test_every_part_is_measured_once_per_method_and_call(report):
         assert row["ratio"] == row["ms"] / base[row["part"], against]
 
 
+def test_bfloat16_and_compiled_calls_are_measured_through_the_same_code(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch, "compile", lambda call: made.append(call) or call)
+    small = Bench(**asdict(TASK) | {"bf16": True, "compiled": True, "states": (1,), "repeats": 1})
+    found = run_bench(small, log=lambda line: None)["rows"]
+    compiled = [row for row in found if row["method"] == COMPILED]
+    assert len(compiled) == len(made) == 4 and all(row["ratio"] > 0 for row in compiled)
+    assert {row["part"] for row in compiled} == {"lookup", "head"}
+    assert not [row for row in run_bench(TASK, print)["rows"] if row["method"] == COMPILED]
+
+
 def test_the_command_writes_data_and_tables(report, tmp_path, monkeypatch, capsys):
     asked = []
 
@@ -127,9 +140,11 @@ def test_the_command_writes_data_and_tables(report, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(benchmark, "run_bench", fake)
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
-    flags = ["--quick", "--rows", "500", "--dimensions", "16", "16", "--out", str(tmp_path)]
+    flags = ["--quick", "--rows", "500", "--dimensions", "16", "16", "--out", str(tmp_path),
+             "--states", "7", "--bf16", "--device", "cpu"]
     benchmark.run(parser.parse_args(flags), "python -m see_min bench")
-    assert asked[0] == Bench(**QUICK | {"rows": 500, "dimensions": (16,)})
+    given = {"rows": 500, "dimensions": (16,), "states": (7,), "bf16": True, "device": "cpu"}
+    assert asked[0] == Bench(**QUICK | given)
     text = (tmp_path / "bench.md").read_text()
     assert capsys.readouterr().out.startswith(text)
     assert "Look-up of 11 random ids, D = 32:" in text and "(1.00)" in text

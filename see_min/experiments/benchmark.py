@@ -1,4 +1,4 @@
-"""`bench`: what look-ups, tied heads and fits cost beside dense.
+"""`bench`: what look-ups, tied heads and (on a CPU) fits cost beside dense.
 
 `see` takes 1/ratio of the bytes of the dense matrix, everything else 1/ratio of its parameters. All
 see the same inputs and are timed in turn, once each per round in a new order: a machine that is
@@ -35,6 +35,7 @@ from see_min.toy.training import pick_device
 from see_min.units import Annotation, assign, shared_units
 
 CACHED = "see, cached"  # within `cached_rows`: of heads without gradients alone
+COMPILED = "see, compiled"  # by torch.compile
 CALLS = ("forward", "forward+backward")
 FITTED, SWEEPS = ("see", "paper, order 3"), 3
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states",
@@ -52,6 +53,8 @@ class Bench:
     ratio: float = 20
     repeats: int = 15
     device: str = "auto"
+    bf16: bool = False
+    compiled: bool | None = None  # whether `see` is also measured by torch.compile: on a GPU
     seed: int = 0
 
 
@@ -226,20 +229,23 @@ def summary(seconds):
 
 def call_rows(task, part, size, dimension, modules, device):
     """Rows of one part, "lookup" of `size` ids or "head" of `size` hidden states, both calls."""
-    draw = torch.Generator().manual_seed(task.seed)
+    draw, to = torch.Generator().manual_seed(task.seed), (device, number_type(task))
     if part == "lookup":
         x, width = torch.randint(task.rows, (size,), generator=draw).to(device), dimension
     else:
-        x = torch.randn(size, dimension, generator=draw).to(device).requires_grad_()
+        x = torch.randn(size, dimension, generator=draw).to(*to).requires_grad_()
         width = task.rows
-    gradient, rows = torch.randn(size, width, generator=draw).to(device), []
+    gradient, rows = torch.randn(size, width, generator=draw).to(*to), []
     for call in CALLS:
         given = None if call == "forward" else gradient
-        calls = {name: TimedCall(module, module if part == "lookup" else module.scores, x, given)
-                 for name, module in modules.items()}
+        work = {name: module if part == "lookup" else module.scores
+                for name, module in modules.items()}
+        calls = {name: TimedCall(modules[name], work[name], x, given) for name in modules}
+        see = modules["see"]
         if part == "head" and call == "forward":
-            see = modules["see"]
             calls[CACHED] = TimedCall(see, see.scores, x, cached=True)
+        if task.compiled or task.compiled is None and device.type == "cuda":
+            calls[COMPILED] = TimedCall(see, torch.compile(work["see"]), x, given)
         numbers = measure_calls(calls, task.repeats, device)
         for name, own in numbers.items():
             rows.append({"part": part, "call": call, "method": name, "dimension": dimension,
@@ -247,6 +253,11 @@ def call_rows(task, part, size, dimension, modules, device):
                          "bytes": count_bytes(calls[name].module), **own,
                          "ratio": own["ms"] / numbers["dense"]["ms"]})
     return rows
+
+
+def number_type(task):
+    """Of parameters and states."""
+    return torch.bfloat16 if task.bf16 else torch.float32
 
 
 def count_parameters(module):
@@ -303,21 +314,22 @@ def run_bench(task, log=print):
     """
     for name, value in asdict(task).items():
         for one in value if isinstance(value, tuple) else (value,):
-            if name not in ("device", "seed"):
+            if name not in ("device", "seed", "bf16", "compiled"):
                 check_at_least(name, one, 1)
     for dimension in task.dimensions:
         plans(task, dimension), low_rank(task.rows, dimension, task.ratio)
     device, rows = pick_device(task.device), []
     words, annotations = synthetic_vocabulary(task.rows, task.seed)
     for dimension in task.dimensions:
-        modules = {name: module.to(device)
+        modules = {name: module.to(device, number_type(task))
                    for name, module in make_modules(task, dimension, words, annotations).items()}
         for part, sizes in (("lookup", (task.ids,)), ("head", task.states)):
             for size in sizes:
                 log(f"{part}: {size:,} x {dimension} against {task.rows:,} rows")
                 rows += call_rows(task, part, size, dimension, modules, device)
-        log(f"fit: {task.rows:,} x {dimension}")
-        rows += fit_rows(task, dimension, words, annotations)
+        if device.type == "cpu":  # a fit runs nowhere else
+            log(f"fit: {task.rows:,} x {dimension}")
+            rows += fit_rows(task, dimension, words, annotations)
     where = reports.environment()
     if device.type == "cuda":
         where["gpu"] = torch.cuda.get_device_name(device)
@@ -360,8 +372,12 @@ def add_arguments(parser):
     """The flags of `bench`."""
     parser.add_argument("--rows", type=int, metavar="V", help="rows of the matrix (default: 30000)")
     parser.add_argument("--dimensions", type=int, nargs="+", metavar="D", help="default: 256 512")
+    parser.add_argument("--states", type=int, nargs="+", metavar="N",
+                        help="hidden states that a head scores at once (default: 128 512 1)")
     parser.add_argument("--ratio", type=parse_ratio, metavar="R", help="default: 20")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--bf16", action="store_true", default=None,
+                        help="parameters and states in bfloat16")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, a few seconds")
     parser.add_argument("--out", default="out", metavar="FOLDER", help="default: out")
 
@@ -369,10 +385,9 @@ def add_arguments(parser):
 def run(arguments, command):
     """Measure time and memory, and write bench.json and .md."""
     check_writable(arguments.out)
-    given = {name: getattr(arguments, name) for name in ("rows", "dimensions", "ratio", "device")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if "dimensions" in given:
-        given["dimensions"] = tuple(dict.fromkeys(given["dimensions"]))
+    given = {key: tuple(dict.fromkeys(value)) if isinstance(value, list) else value
+             for key, value in vars(arguments).items()
+             if value is not None and key not in ("command", "out", "quick")}
     task = Bench(**((QUICK if arguments.quick else {}) | given))
     report = run_bench(task, log=lambda line: print(line, file=sys.stderr, flush=True))
     report["task"] = {"command": command, **report["task"]}
