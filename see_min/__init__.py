@@ -8,6 +8,8 @@ same as a train), units (words -> units), encoding (tables + index), budget (wha
 (alternating least squares), recipe (`encode`). `see_min.bridge` puts encodings into torch models.
 """
 
+__version__ = "0.1.0"
+
 from see_min.budget import Plan, plan_paper, plan_see
 from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, kron_rows, schmidt_spectrum

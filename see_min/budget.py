@@ -9,7 +9,7 @@ from functools import cache
 from math import ceil, floor, prod, sqrt
 
 from see_min.encoding import code_bits
-from see_min.errors import InputError
+from see_min.errors import InputError, check_at_least
 
 FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/history.md), not derived:
@@ -215,7 +215,7 @@ def plan_bytes(
     >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
     ((17, 7), 17, (1, 256), True)
     """
-    V, D, budget = vocabulary, dimension, 4 * vocabulary * dimension / ratio
+    V, D = vocabulary, check_at_least("matrix: columns", dimension, 2)
     arguments = vocabulary, dimension, ratio, known, derived, bits
 
     def plan(rank, width, units, knowledge):
@@ -229,7 +229,7 @@ def plan_bytes(
 
     least = plan(1, 2, 2, 0).bytes(0, bits)
     check_ratio(ratio, 4 * V * D / least, "the form see")
-    number = bits / 8  # bytes of a parameter
+    budget, number = 4 * V * D / ratio, bits / 8  # bytes, of a parameter
     if share == 1:
         inner = max(1, min(D, int((budget - 5 * V) / (number * (V + D)))))
         found = replace(plan(1, inner, 2, 0), private=V)

@@ -23,6 +23,7 @@ from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.entangle import entangled_rows, kron_rows
 from see_min.errors import InputError, check_at_least, check_axes, check_shape
 
+SMALLEST = 1e-100  # of the largest number of a matrix; what is above 1 / SMALLEST is refused, too
 
 def frequency_weights(counts, power=0.5):
     """f_w = (count_w + 1)^p, divided by the mean.
@@ -386,11 +387,17 @@ def project(matrix, words, P=None):
 
 
 def check_finite_rows(matrix):
-    """`check_finite` without an array of the size of the matrix."""
-    finite = sum(np.isfinite(matrix[block]).sum() for block in row_blocks(len(matrix), BLOCK))
-    bad = int(np.prod(matrix.shape) - finite)
+    """Refuse NaN, infinity, and numbers whose squares float64 cannot add, a block at a time."""
+    bad, largest = 0, 0.0
+    for block in row_blocks(len(matrix), BLOCK):
+        sizes = abs(np.asarray(matrix[block], dtype=float))  # (W, D)
+        bad += int(np.count_nonzero(~(sizes <= 1 / SMALLEST)))  # NaN compares as false
+        largest = max(largest, sizes.max(initial=0.0))
     if bad:
-        raise InputError(f"matrix: expected finite numbers, got {bad} that are NaN or infinite")
+        got = f"{bad} that are NaN, infinite or above {1 / SMALLEST:g}"
+        raise InputError(f"matrix: expected finite numbers, got {got}")
+    if 0 < largest < SMALLEST:
+        raise InputError(f"matrix: expected a number above {SMALLEST:g}, got {largest:g} at most")
     return matrix
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import call, refused
 
+from see_min import __version__
 from see_min.experiments.cli import COMMANDS, main, make_parser
 from see_min.experiments.options import parse_ratio
 
@@ -62,7 +63,9 @@ BAD = {
     "train --speed 9": "unrecognized arguments: --speed 9",
     "train --seed x": "--seed: invalid int value: 'x'",
     "train --task poetry": "--task: invalid choice: 'poetry'",
-    "train --stage2-steps 0": "stage2-steps: expected at least 1, got 0",
+    "train --stage2-steps 0": "stage2-steps: expected 1 to 1000000, got 0",
+    "bench --rows 999999999999": "dimensions: expected at most ",
+    "bench --quick --states 99999999999": "states: expected at most ",
     "train --methods magic": "method: expected one of see, ",
     "train --corpus none.txt": "none.txt: expected a file that can be read",
     "train --corpus f --out f/out": "out: expected a directory that can be written, got ",
@@ -82,6 +85,18 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, wo
     (tmp_path / "s").write_text("a,b,1\nb,c,2\nc,d,3\n")
     assert BAD[words] in refused(capsys, *words.split())
     assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("report.*"))
+
+
+@pytest.mark.parametrize("words", [["train", "--corpus", ""], ["compare", "--matrix", " "],
+                                   ["explain", ""], ["hownet", "--folder", ""]])
+def test_an_empty_argument_is_refused(capsys, words):
+    """It would be the present directory, the default text, or nobody's word."""
+    assert "arguments: expected names and values, got an empty one" in refused(capsys, *words)
+
+
+def test_the_version_is_told(capsys):
+    code, out, _ = call(capsys, "--version")
+    assert (code, out) == (0, f"see_min {__version__}\n")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])

@@ -323,6 +323,14 @@ def test_a_compression_that_is_refused_leaves_the_model_untouched(make, how, tex
                for key, tensor in before.items())
 
 
+def test_running_out_of_memory_on_a_cpu_is_one_line_and_other_errors_are_not():
+    with pytest.raises(InputError, match="^device: expected enough memory, got .*allocate memory"):
+        with module.device_memory():
+            torch.empty(2**55)
+    with pytest.raises(RuntimeError, match="^else$"), module.device_memory():
+        raise RuntimeError("else")
+
+
 def test_running_out_of_memory_is_one_line_and_leaves_the_model_untouched(monkeypatch):
     model, real, calls = Tied(), module.make_replacement, []
 

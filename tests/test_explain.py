@@ -219,6 +219,7 @@ def test_without_a_file_the_lexicon_tells_what_it_knows(command):
     (("adds", "--plot", "a.png"), "plot: expected FILE before the words with it, got none"),
     (("adds", "--dense", "e.npy"), "dense: expected FILE before the words with it, got none"),
     (("nowhere.npz", "adds"), "nowhere.npz: expected an encoding or a folder, got no such file"),
+    (("d.npy", "adds"), "d.npy: expected an encoding or a folder, got another file"),
     (("e.npz",), "words: expected at least 1 after .*e.npz, got none"),
     (("e.npz", "adds", "--plot", "a.gif"), "plot: expected a name that ends in .*, got .gif"),
     (("e.npz", "adds", "--dense", "d.npy"), r"dense: expected shape \(62, 12\), got \(3, 2\)"),

@@ -473,6 +473,8 @@ SHARED = SememeEncoding([np.ones((U, R, 2))] * 2, np.zeros((V, 1, 2), int))
     (lambda: fit(MATRIX, START, -np.ones(V)), "weights: expected at least 0, got -1"),
     (lambda: fit(MATRIX, START, ridge=-0.5), "ridge: expected at least 0, got -0.5"),
     (lambda: fit(MATRIX * np.nan, START), "matrix: expected finite numbers, got 184"),
+    (lambda: fit(MATRIX * 1e300, START), "matrix: expected finite numbers, got 184 that are NaN,"),
+    (lambda: fit(MATRIX * 1e-300, START), "matrix: expected a number above 1e-100, got"),
     (lambda: fit(MATRIX, replace(START, projection=2 * START.projection)),
      "projection: expected orthonormal rows, got products"),
     (lambda: fit(np.ones((V, 4)), SHARED), "expected a table for each slot, got slots that share"),

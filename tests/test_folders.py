@@ -239,8 +239,10 @@ def test_models_that_do_not_fit_a_task_are_refused(task, kind, changes, tokens, 
     ("encoder", "--sts", "", "sts: expected --sts FILE"),
     ("translation", "--parallel", "", "parallel: expected --parallel SOURCE TARGET"),
     ("lm", None, "--ratios 100000", "ratio: expected"),
-    ("lm", None, "--lr 0", "lr: expected a number above 0, got 0"),
-    ("lm", None, "--accumulate 9", "batch: expected at least 9"),
+    ("lm", None, "--lr 0", "lr: expected above 0 to 1000000, got 0"),
+    ("lm", None, "--accumulate 9", "accumulate: expected at most the batch size, 4, got 9"),
+    ("lm", None, "--sts s", "sts: expected --corpus alone with task lm, got s"),
+    ("encoder", None, "--block-size 3", "block-size: expected at least 4, got 3"),
     ("mlm", None, "--task lm", "task: expected mlm or encoder"),
     ("lm", None, "--task mlm", "expected a model and a tokenizer"),
 ])
@@ -261,11 +263,19 @@ def test_a_text_shorter_than_a_window_is_refused(inputs, tmp_path, capsys, text)
     assert "short.txt: expected" in refused(capsys, *words)
 
 
+def test_a_text_without_a_sentence_is_refused(inputs, tmp_path, capsys):
+    (tmp_path / "short.txt").write_text("bad\n")
+    words = command(inputs, "encoder", tmp_path / "out", "--corpus", tmp_path / "short.txt")
+    assert "short.txt: expected a sentence of at least 4 tokens" in refused(capsys, *words)
+
+
 def test_evaluate_refuses_what_does_not_fit(inputs, outs, capsys, tmp_path):
     corpus = ["--corpus", inputs / "corpus.txt"]
     for text, words in {
         "sts: expected --sts FILE": [inputs / "encoder"],
         "corpus: expected --corpus FILE": [outs / "lm" / "see_4x"],
+        "corpus: expected --sts alone with task encoder": [inputs / "encoder", *corpus, "--sts",
+                                                           inputs / "sts.csv"],
         "task: expected mlm or encoder": [inputs / "mlm", "--task", "lm", *corpus],
         "see_min.pt": [outs / "encoder" / "see_4x", "--task", "mlm", *corpus],
         "at least 3 pairs": [inputs / "encoder", "--sts", tmp_path / "two.csv"],

@@ -130,6 +130,7 @@ def no_embedding(model):
 
 
 LOOKS = "body.words: expected an embedding that only looks rows up, got Embedding with "
+LINEAR = "head: expected a linear layer that only multiplies, got Linear with "
 PLAIN = "body.words: expected a weight that is a parameter of plain floats, got "
 SHARED = "body.words: expected a weight that only embeddings and linear layers share, got "
 REFUSED = [
@@ -138,8 +139,16 @@ REFUSED = [
     (id, "body.places", "encoding: expected shape (11, 2) as body.places, got (11, 6)"),
     (lambda m: setattr(m.body["words"], "max_norm", 1.0), None, LOOKS + "max_norm"),
     (lambda m: m.body["words"].register_forward_hook(print), None, LOOKS + "_forward_hooks"),
+    (lambda m: m.head.register_forward_pre_hook(print), None, LINEAR + "_forward_pre_hooks"),
+    (lambda m: m.head.register_full_backward_hook(print), None, LINEAR + "_backward_hooks"),
+    (lambda m: setattr(m.head, "forward", print), None, LINEAR + "a forward of its own"),
+    (lambda m: m.head.weight.register_hook(print), None,
+     "body.words: expected a weight without hooks, got one with hooks"),
     (scaled, None, "other: expected scale 1 as body.words, got 2"),
     (lambda m: setattr(m, "out", m.head.weight), None, SHARED + "out"),
+    (lambda m: setattr(m, "out", m.head.weight.T), None, SHARED + "out"),  # another shape
+    (lambda m: setattr(m, "out", [m.head.weight]), None, SHARED + "out"),
+    (lambda m: m.register_buffer("out", m.head.weight.data[3:]), None, SHARED + "out"),
     (lambda m: setattr(m.free.weight, "data", m.head.weight.data), None, SHARED + "free.weight"),
     (parametrized, None, PLAIN + "Tensor of torch.float32 on cpu"),
     (lambda m: m.to("meta"), None, PLAIN + "Parameter of torch.float32 on meta"),

@@ -125,6 +125,9 @@ def device_memory():
     """Turn running out of memory into an InputError of one line; also a decorator."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not full and "allocate memory" not in str(error):  # so a CPU says it
+            raise
         text = str(error).splitlines()[0] if str(error) else "none left"
         raise InputError(f"device: expected enough memory, got {text}") from None

@@ -9,8 +9,9 @@ from see_min.bridge.layers import SememeEmbedding, TiedHead
 from see_min.errors import InputError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# what an embedding may have that does more than look rows up
-MORE = ("max_norm", "sparse", "scale_grad_by_freq", "_forward_hooks", "_forward_pre_hooks")
+# what a layer may have that would be lost with it
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+MORE = ("max_norm", "sparse", "scale_grad_by_freq", *HOOKS)
 
 
 @dataclass(frozen=True)
@@ -87,35 +88,62 @@ def find_embedding(model, name=None):
 
 
 def _check_modules(model, tied):
-    """Refuse modules that do more than look rows up, and a weight that is not plain floats."""
+    """Refuse modules that do more than look rows up, or than multiply by the weight where they are
+    heads, and a weight that is not plain floats, or has hooks."""
     for key in tied.shared:
         module = model.get_submodule(key)
-        more = [name for name in MORE if getattr(module, name)]
         plain = type(module).forward is nn.Embedding.forward or hasattr(module, "embed_scale")
-        if more or not plain:
-            got = " with ".join([type(module).__name__, *more])
-            raise InputError(f"{key}: expected an embedding that only looks rows up, got {got}")
+        _check_plain(key, module, plain, MORE, "an embedding that only looks rows up")
         expected, scale = (getattr(one, "embed_scale", 1.0) for one in (tied.module, module))
         if scale != expected:
             raise InputError(f"{key}: expected scale {expected:g} as {tied.name}, got {scale:g}")
+    for key, head in tied.heads.items():
+        plain = type(head).forward is nn.Linear.forward
+        _check_plain(key, head, plain, HOOKS, "a linear layer that only multiplies")
     weight = tied.module.weight
+    if weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None):
+        raise InputError(f"{tied.name}: expected a weight without hooks, got one with hooks")
     if type(weight) is not nn.Parameter or weight.dtype not in FLOATS or weight.is_meta:
         rule = "expected a weight that is a parameter of plain floats"
         got = f"{type(weight).__name__} of {weight.dtype} on {weight.device}"
         raise InputError(f"{tied.name}: {rule}, got {got}")
 
 
+def _check_plain(key, module, plain, names, rule):
+    """Refuse a module with a forward of its own, or with what `names` says."""
+    more = [name for name in names if getattr(module, name)]
+    more += ["a forward of its own"] * ("forward" in vars(module))  # so do hooks of accelerate
+    if more or not plain:
+        got = " with ".join([type(module).__name__, *more])
+        raise InputError(f"{key}: expected {rule}, got {got}")
+
+
 def _check_holders(model, tied):
-    """Refuse a weight that something else than the embeddings and their heads holds, too."""
+    """Refuse a weight of which something else than the embeddings and their heads holds a part."""
     weight, own = tied.module.weight, {f"{key}.weight" for key in (*tied.shared, *tied.heads)}
     for key, module in model.named_modules(remove_duplicate=False):
-        for name, value in (vars(module) | module._parameters).items():
+        for name, value in (vars(module) | module._parameters | module._buffers).items():
             held = f"{key}.{name}".lstrip(".")
-            if held in own or not torch.is_tensor(value) or value.shape != weight.shape:
-                continue
-            if value is weight or value.data_ptr() == weight.data_ptr() != 0:
+            parts = value if isinstance(value, list | tuple) else [value]
+            if held not in own and any(_overlap(part, weight) for part in parts):
                 rule = "expected a weight that only embeddings and linear layers share"
                 raise InputError(f"{tied.name}: {rule}, got {held}")
+
+
+def _overlap(value, weight):
+    """Whether a value is a tensor with numbers in the memory of a weight: views have other shapes.
+
+    The storage does not tell: that of a file has many weights.
+    """
+    if not torch.is_tensor(value) or value.layout != torch.strided or value.device != weight.device:
+        return False
+    spans = []
+    for one in (value, weight):
+        last = sum((n - 1) * step for n, step in zip(one.shape, one.stride()))
+        start = one.data_ptr()  # 0 where there is no memory
+        spans.append((start, start + (last + 1) * one.itemsize if start else start))
+    (a, b), (c, d) = spans
+    return max(a, c) < min(b, d)
 
 
 def swap_embedding(model, encoding, name=None):

@@ -26,7 +26,7 @@ from torch.utils.benchmark import Timer
 from see_min.bridge.layers import SememeEmbedding, cached_rows
 from see_min.bridge.model import device_memory
 from see_min.budget import default_bits, low_rank, plan_bytes, plan_paper, plan_see
-from see_min.errors import check_at_least
+from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
 from see_min.experiments.options import parse_ratio
 from see_min.files import check_writable
@@ -36,6 +36,7 @@ from see_min.units import Annotation, assign, shared_units
 
 CACHED = "see, cached"  # within `cached_rows`: of heads without gradients alone
 COMPILED = "see, compiled"  # by torch.compile
+MOST = 2**32  # numbers of a matrix
 CALLS = ("forward", "forward+backward")
 FITTED, SWEEPS = ("see", "paper, order 3"), 3
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states",
@@ -316,6 +317,12 @@ def run_bench(task, log=print):
         for one in value if isinstance(value, tuple) else (value,):
             if name not in ("device", "seed", "bf16", "compiled"):
                 check_at_least(name, one, 1)
+    widest = max(task.dimensions)
+    sizes = {"dimensions": task.rows, "ids": task.ids, "states": max(task.states)}
+    for name, size in sizes.items():
+        numbers = size * (task.rows if name == "states" else widest)
+        if numbers > MOST:
+            raise InputError(f"{name}: expected at most {MOST} numbers at once, got {numbers}")
     for dimension in task.dimensions:
         plans(task, dimension), low_rank(task.rows, dimension, task.ratio)
     device, rows = pick_device(task.device), []

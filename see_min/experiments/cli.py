@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 
+from see_min import __version__
 from see_min.errors import InputError
 
 COMMANDS = {
@@ -33,6 +34,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser(command=None):
     """The command line, with the flags of one command, and that command's module."""
     parser = Parser(prog="python -m see_min", description="SEE: sememe entanglement encoding")
+    parser.add_argument("--version", action="version", version=f"see_min {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = None
     for name, (file, text) in COMMANDS.items():
@@ -63,6 +65,8 @@ def main(argv=None):
     try:
         if any("\0" in text for text in argv):
             raise InputError("arguments: expected names without NUL, got one with it")
+        if not all(map(str.strip, argv)):
+            raise InputError("arguments: expected names and values, got an empty one")
         parser, module = make_parser(argv[0] if argv else None)
         arguments = parser.parse_args(argv)
         command = shlex.join(["python", "-m", "see_min", *argv])

@@ -18,7 +18,7 @@ from see_min.experiments.options import LEXICON, check_mix, parse_ratio
 from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
 from see_min.experiments.sources import coverage_line, find_source, named_benchmarks
 from see_min.files import check_writable
-from see_min.fitting import frequency_weights, relative_error
+from see_min.fitting import check_finite_rows, frequency_weights, relative_error
 from see_min.recipe import FIT_POWER, MIX
 from see_min.related import registry
 from see_min.starts import mapped, metric_roots
@@ -112,6 +112,9 @@ def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, 
     refused before any work. Metric, mix and the options are those of `see_min.recipe.encode`.
     """
     check_at_least("seeds", min(seeds), 0)
+    if max(seeds) >= 2**63:
+        raise InputError(f"seeds: expected below 2^63, got {max(seeds)}")
+    check_finite_rows(matrix)
     names, benchmarks = registry.check_methods(methods), benchmarks or {}
     left_out = log if "all" in methods else None
     lines = reachable(matrix.shape, vocabulary, names, ratios, left_out, **options)

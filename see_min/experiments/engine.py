@@ -11,7 +11,6 @@ batches. A phase is a file, written whole or not at all; a stopped run goes on a
 import copy
 import hashlib
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, fields
 
@@ -42,6 +41,7 @@ from see_min.words.formats import load_lexicon
 UNCOUNTED = ("ratios", "methods", "device", "lexicon", "corpus", "parallel", "valid_parallel",
              "source_lexicon", "model", "sts")
 HELD_OUT = 20
+MOST, MOST_ROWS = 10**6, 2**16  # of steps and rates; of what is in memory at once
 METRIC_BATCHES = 16
 
 
@@ -75,12 +75,17 @@ class Settings:
         for field in fields(self):
             name, value = field.name.replace("_", "-"), getattr(self, field.name)
             if field.type is int and name != "seed":
-                check_at_least(name, value, 1)
-            if field.type is float and name != "mix" and not 0 < value < math.inf:
-                raise InputError(f"{name}: expected a number above 0, got {value:g}")
+                most = MOST_ROWS if name in ("batch-size", "block-size") else MOST
+                if not 1 <= value <= most:
+                    raise InputError(f"{name}: expected 1 to {most}, got {value}")
+            if field.type is float and name != "mix" and not 0 < value <= MOST:
+                raise InputError(f"{name}: expected above 0 to {MOST}, got {value:g}")
         if self.sweeps is not None:
             check_at_least("sweeps", self.sweeps, 1)
         check_mix(self.mix)
+        if self.accumulate > self.batch_size:
+            rule = f"at most the batch size, {self.batch_size}"
+            raise InputError(f"accumulate: expected {rule}, got {self.accumulate}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
         for method in check_methods(self.methods):
@@ -194,6 +199,7 @@ class Experiment:
         student = copy.deepcopy(self.model)
         done, error = self._compress(student, method, ratio)
         seconds = time.perf_counter() - start
+        self.log(f"{method} at {ratio:g}x: fitted, weighted error {error:.3f} ({seconds:.0f} s)")
         rows = [self._row(student, method, ratio, "fit", seconds, done) | {"weighted_error": error}]
         result = stage1(student, self.model, self.batches[:steps], steps, settings.stage1_lr,
                         task=self.subject.task, config=self.config)

@@ -392,11 +392,13 @@ def run(arguments, command):
 def _split(arguments):
     """(path or None, words): the first argument is a path if it is, or looks like, an encoding."""
     first, *rest = arguments
-    named = first.endswith(ENDINGS) or "/" in first
-    if not named and not (Path(first) / "config.json").is_file():
+    path = Path(first)
+    named = first.endswith(ENDINGS) or "/" in first or path.is_file()
+    if not named and not (path / "config.json").is_file():
         return None, list(dict.fromkeys(arguments))
-    if not Path(first).exists():
-        raise InputError(f"{first}: expected an encoding or a folder, got no such file")
+    if not path.is_dir() and not (path.exists() and first.endswith(ENDINGS)):
+        got = "another file" if path.exists() else "no such file"
+        raise InputError(f"{first}: expected an encoding or a folder, got {got}")
     if not rest:
         raise InputError(f"words: expected at least 1 after {first}, got none")
     return first, list(dict.fromkeys(rest))

@@ -62,6 +62,10 @@ class FolderSubject(Subject):
         for name in files:
             if getattr(s, name) is None:
                 raise InputError(f"{name}: expected --{name} {FLAGS[name]}, got none")
+        for name in FLAGS.keys() - set(files):
+            if getattr(s, name) is not None:
+                rule = f"--{' --'.join(files)} alone with task {s.task}"
+                raise InputError(f"{name}: expected {rule}, got {getattr(s, name)}")
         self.model = load_pretrained(s.model, s.task, s.block_size, self.device)
         self.task = self.model.task
         return self.model
@@ -151,11 +155,15 @@ class EncoderFolder(FolderSubject):
     metric, training, measuring = "STS", ("corpus", "sts"), ("sts",)
 
     def read_text(self, held_out):
+        check_at_least("block-size", self.settings.block_size, FEWEST)
         self.valid = read_sentence_pairs(self.settings.sts)
         if not held_out:
             return []
         ids = self.model.encode(sentences_of(self.lines()), special=True)
         self.train = [one for one in ids if len(one) >= FEWEST]
+        if not self.train:
+            rule = f"expected a sentence of at least {FEWEST} tokens, special ones included"
+            raise InputError(f"{self.settings.corpus}: {rule}, got none")
         return ids
 
     def batches(self, steps, seed):

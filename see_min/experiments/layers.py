@@ -16,9 +16,10 @@ import torch
 
 from see_min.bridge.finetune import LANGUAGE, EmbeddingTask, stage2
 from see_min.bridge.swap import swap_embedding
-from see_min.errors import InputError, check_at_least
+from see_min.errors import InputError
 from see_min.experiments import reports
 from see_min.files import check_writable
+from see_min.recipe import MIX
 from see_min.related import registry
 from see_min.related.layers.forms import FORMS, Blocks, compress_blocks
 from see_min.toy.data import (
@@ -66,7 +67,8 @@ class LayerTask:
             if not 1 < ratio <= LARGEST_RATIO:
                 rule = f"above 1 and at most {LARGEST_RATIO} for layers"
                 raise InputError(f"ratio: expected {rule}, got {ratio:g}")
-        check_at_least("seed", self.seed, 0)
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
 
 
 QUICK = {"packages": ("numpy",), "vocab_size": 600, "n_embd": 64, "block_size": 24, "gpt_steps": 60,
@@ -242,6 +244,11 @@ def run(arguments, command):
     """Compare, and write layers.json and .md; InputError for flags of a matrix."""
     for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity"):
         if getattr(arguments, name):
+            raise InputError(f"{name}: expected no --layers with it, got one")
+    if len(arguments.seeds) > 1:
+        raise InputError(f"seeds: expected one with --layers, got {len(arguments.seeds)}")
+    for name, default in (("lexicon", "sample"), ("mix", MIX)):
+        if getattr(arguments, name) != default:
             raise InputError(f"{name}: expected no --layers with it, got one")
     given = {name: tuple(dict.fromkeys(getattr(arguments, name)))
              for name in ("methods", "ratios") if getattr(arguments, name)}

@@ -4,7 +4,6 @@ The report of an experiment is a dict with `task` (the command and its settings)
 `rows`: one row per method, ratio and stage, all with the same metric of METRICS.
 """
 
-import importlib.metadata
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from see_min import __version__
 from see_min.errors import InputError
 from see_min.files import atomic_path, write_atomic
 
@@ -74,11 +74,8 @@ def environment():
             out["gpu"] = torch.cuda.get_device_name()
     threads = torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS", cores)
     out |= {"platform": f"{platform.system()} {platform.machine()}", "cores": cores}
-    try:
-        out["see_min"] = importlib.metadata.version("see_min")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-        pass
-    return out | {"threads": threads, "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    out |= {"see_min": __version__, "threads": threads}
+    return out | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
 def environment_lines(report):

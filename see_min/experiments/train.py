@@ -125,10 +125,11 @@ class LanguageSubject(ToySubject):
     def read(self, out):
         settings = self.settings
         models.GPTConfig(settings.vocab_size, *settings.sizes)  # refuses what does not fit
-        self.log(f"reading {settings.corpus or 'the docstrings of installed packages'}")
-        if settings.corpus:
+        if settings.corpus is not None:
+            self.log(f"reading {settings.corpus}")
             documents = data.file_documents(settings.corpus)
         else:
+            self.log("reading the docstrings of installed packages")
             documents = data.default_documents(QUICK_PACKAGES if settings.quick else data.PACKAGES)
         least = settings.block_size * 4 + 1
         corpus = data.build_corpus(documents, settings.vocab_size, settings.seed, min_tokens=least)
