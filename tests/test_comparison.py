@@ -180,7 +180,7 @@ def test_flags_that_make_no_sense_are_refused(command, tmp_path, capsys):
     assert "method: expected one of see, " in refused(capsys, *command, "--methods", "lsa")
     for mix in ("1", "nan", "-0.1"):
         assert "mix: expected 0 to below 1, got " in refused(capsys, *command, "--mix", mix)
-    big = "seeds: expected below 2^63, got 9999999999999999999"
+    big = "seed: expected 0 to 2^63 - 1, got 9999999999999999999"
     assert big in refused(capsys, *command, "--seeds", 9999999999999999999)
     for flags in ("--seeds 0 1", "--mix 0.5", "--lexicon none"):
         text = refused(capsys, "compare", "--layers", "--quick", *flags.split())

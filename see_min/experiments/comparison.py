@@ -14,7 +14,7 @@ import numpy as np
 
 from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
-from see_min.experiments.options import LEXICON, check_mix, parse_ratio
+from see_min.experiments.options import LEXICON, check_mix, check_seed, parse_ratio
 from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
 from see_min.experiments.sources import coverage_line, find_source, named_benchmarks
 from see_min.files import check_writable
@@ -112,8 +112,6 @@ def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, 
     refused before any work. Metric, mix and the options are those of `see_min.recipe.encode`.
     """
     check_at_least("seeds", min(seeds), 0)
-    if max(seeds) >= 2**63:
-        raise InputError(f"seeds: expected below 2^63, got {max(seeds)}")
     check_finite_rows(matrix)
     names, benchmarks = registry.check_methods(methods), benchmarks or {}
     left_out = log if "all" in methods else None
@@ -226,6 +224,8 @@ def run(arguments, command):
     given = arguments.methods or registry.METHODS
     registry.check_methods(given)
     check_mix(arguments.mix)
+    for seed in arguments.seeds:
+        check_seed(seed)
     check_writable(arguments.out)
     benchmarks = named_benchmarks(arguments.similarity)
     pairs = None if arguments.sts is None else read_sentence_pairs(arguments.sts)

@@ -21,7 +21,7 @@ from see_min.bridge.metric import measure_metric
 from see_min.bridge.model import compress, device_memory, round_parameters
 from see_min.bridge.swap import find_embedding
 from see_min.errors import InputError, check_at_least
-from see_min.experiments.options import check_mix
+from see_min.experiments.options import check_mix, check_seed
 from see_min.experiments.reports import environment, format_value, table, write_report
 from see_min.files import check_writable, write_atomic
 from see_min.fitting import frequency_weights, relative_error
@@ -86,8 +86,7 @@ class Settings:
         if self.accumulate > self.batch_size:
             rule = f"at most the batch size, {self.batch_size}"
             raise InputError(f"accumulate: expected {rule}, got {self.accumulate}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
         for method in check_methods(self.methods):
             if method not in ENCODINGS:
                 rule = "one whose result is an encoding"

@@ -18,6 +18,7 @@ from see_min.bridge.finetune import LANGUAGE, EmbeddingTask, stage2
 from see_min.bridge.swap import swap_embedding
 from see_min.errors import InputError
 from see_min.experiments import reports
+from see_min.experiments.options import check_seed
 from see_min.files import check_writable
 from see_min.recipe import MIX
 from see_min.related import registry
@@ -67,8 +68,7 @@ class LayerTask:
             if not 1 < ratio <= LARGEST_RATIO:
                 rule = f"above 1 and at most {LARGEST_RATIO} for layers"
                 raise InputError(f"ratio: expected {rule}, got {ratio:g}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
 
 
 QUICK = {"packages": ("numpy",), "vocab_size": 600, "n_embd": 64, "block_size": 24, "gpt_steps": 60,

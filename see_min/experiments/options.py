@@ -15,6 +15,12 @@ def parse_ratio(text):
     return int(value) if value.is_integer() else value
 
 
+def check_seed(value):
+    """Refuse a seed that torch does not take."""
+    if not 0 <= value < 2**63:
+        raise InputError(f"seed: expected 0 to 2^63 - 1, got {value}")
+
+
 def check_mix(value):
     """Refuse a share of the metric that is none: plain squares keep a part."""
     if not 0 <= value < 1:
