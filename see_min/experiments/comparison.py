@@ -186,6 +186,44 @@ def table(report):
     return "\n\n".join(text) + "\n"
 
 
+def figure(report, path):
+    """Draw the mean of the scores against parameters and bytes, over seeds lowest and highest.
+
+    Without scores it is the cosine with the dense rows.
+    """
+    dense, *rows = report["rows"]
+    names = [name for name, score in dense["scores"].items() if score is not None]
+    title = f"mean of {', '.join(names)}" if names else "cosine with the dense rows"
+
+    def quality(row):
+        return _mean_score([row["scores"][name] for name in names]) if names else row["cosine"]
+
+    fig = reports.new_figure(11, 5, "Quality against size, without finetuning")
+    axes = fig.subplots(1, 2, sharey=True)
+    axes[0].set_ylabel(f"{title} (higher is better)")
+    for axis, size in zip(axes, ("parameters", "bytes")):
+        scale, unit = (1e6, "millions") if dense[size] >= 1e6 else (1e3, "thousands")
+        points = _points(rows, size, scale, quality)
+        line = [(quality(dense), "dense", "--")]
+        reports.size_panel(axis, points, line, f"against {size}", f"{size} ({unit})")
+    reports.compact_legend(fig, axes, 8)
+    return reports.save_figure(fig, path)
+
+
+def _points(rows, size, scale, quality):
+    """{method: [(size / scale, mean, lowest, highest)]} over seeds."""
+    groups, points = {}, {}
+    for row in rows:
+        if quality(row) is not None:
+            own = groups.setdefault((row["method"], row["ratio"]), [])
+            own.append((row[size] / scale, quality(row)))
+    for (method, _), own in groups.items():
+        sizes, scores = np.array(own).T  # (seeds,), (seeds,)
+        point = sizes.mean(), scores.mean(), scores.min(), scores.max()
+        points.setdefault(method, []).append(point)
+    return points
+
+
 def add_arguments(parser):
     """The flags of `compare`."""
     parser.add_argument("--model", metavar="FOLDER",
@@ -216,7 +254,7 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Compare, and write compare.json and .md; InputError for what cannot be used."""
+    """Compare, and write compare.json, .md and .png; InputError for what cannot be used."""
     if arguments.layers:
         from see_min.experiments import layers
 
@@ -245,7 +283,7 @@ def run(arguments, command):
     task = {"command": command, "source": source.name, "rows": V, "dimension": D,
             "lexicon": arguments.lexicon}
     report = {"task": task, "environment": reports.environment(), "rows": rows}
-    paths = reports.write_files(report, arguments.out, "compare", table)
+    paths = reports.write_files(report, arguments.out, "compare", table, figure)
     print(f"{table(report)}written: {', '.join(map(str, paths))}")
 
 
