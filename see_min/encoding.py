@@ -8,7 +8,7 @@ The second sum is the encoding of the papers: every term is a product of leaves 
 projection P are ours and optional; without them the formula is the papers' form.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
@@ -22,6 +22,7 @@ from see_min.errors import (
     check_ids,
     check_shape,
 )
+from see_min.units import Unit
 
 BLOCK = 4096  # words per step of everything that goes through all rows: bounds memory
 
@@ -239,6 +240,35 @@ def private_units(M):
     alone = np.bincount(entries.col, minlength=M.shape[1])[entries.col] == 1
     words, first = np.unique(entries.row[alone], return_index=True)
     return words.astype(int), entries.col[alone][first].astype(int)
+
+
+def with_private_rows(encoding, rows):
+    """The encoding with N more words, the last ones: rows (N, D), kept as private vectors.
+
+    A row is exact as far as the projection reaches it. InputError for an encoding without index.
+    """
+    if encoding.index is None:
+        raise InputError("encoding: expected one with an index, got one whose units are the words")
+    N, M, inner = len(rows), encoding.bag, np.asarray(rows, dtype=float)
+    if encoding.projection is not None:
+        inner = np.linalg.lstsq(encoding.projection.T, inner.T, rcond=None)[0].T  # (N, d')
+    zero = [table[:1] for table in encoding.tables]  # leaves of codes 0, (1, r, q_j)
+    vectors = inner - entangled_rows(zero)  # (N, d')
+    if M is None:
+        M, old = scipy.sparse.csr_array((len(encoding), 0)), vectors[:0]
+    else:
+        old = encoding.bag_vectors
+    named = [Unit("word", f"[ROW{row}]") for row in range(len(encoding), len(encoding) + N)]
+    words, names = encoding.words, encoding.bag_names
+    return replace(
+        encoding,
+        index=np.pad(encoding.index, ((0, N), (0, 0), (0, 0))),  # (V + N, k, n)
+        bag=scipy.sparse.block_diag((M, scipy.sparse.eye_array(N)), format="csr"),
+        bag_vectors=np.concatenate([old, vectors]),  # (U + N, d')
+        words=words and [*words, *(unit.name for unit in named)],
+        bag_names=names and [*names, *named],
+        bag_derived=False,
+    )
 
 
 def coded_words(encoding):

@@ -31,7 +31,7 @@ def transformer(kind, **changes):
     make = getattr(transformers, kind)
     model = make(make.config_class(**(given | changes))).eval()
     for key, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.shape[-1] == V and "bias" in key:
+        if tensor.ndim and tensor.shape[-1] == V and "bias" in key:
             torch.nn.init.normal_(tensor)
     return model
 

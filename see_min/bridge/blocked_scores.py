@@ -1,6 +1,6 @@
 """h @ rows.T for the rows of all words, block by block in both directions: speed engineering.
 
-`SememeEmbedding.plain_scores` is the formula; this computes the same values and gradients without
+`h @ embedding.weight.T` is the formula; this computes the same values and gradients without
 holding the rows (V, d') or their leaves.
 
     forward     S_b = h R_b^T                        rows R_b of block b, computed and let go

@@ -4,7 +4,7 @@
     head      h @ E.T = (h @ P.T) @ inner_rows(all words).T
 """
 
-import math
+import copy
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,7 +18,10 @@ from see_min.bridge.device_scores import scores_at_once
 from see_min.bridge.table_scores import places_of, table_scores
 from see_min.encoding import SememeEncoding, smallest
 from see_min.entangle import entangled_rows
-from see_min.units import Unit
+from see_min.errors import InputError
+from see_min.storage import rounded
+
+NOTES = ("words", "slot_names", "bag_names", "bag_derived")  # of an encoding, beside its arrays
 
 
 class SememeEmbedding(nn.Module):
@@ -31,10 +34,10 @@ class SememeEmbedding(nn.Module):
 
     def __init__(self, encoding, dtype=torch.float32, padding_idx=None, padding=1.0, scale=1.0):
         super().__init__()
-        self.order, self.num_embeddings = encoding.order, len(encoding)
+        self.order, self.rank, self.inner_dim = encoding.order, encoding.rank, encoding.inner_dim
+        self.num_embeddings, self.embedding_dim = encoding.shape
         self.padding_idx, self.scale = padding_idx, scale
-        self.names = None  # {"words": V str, "slot_names": n lists, "bag_names": U str}, if known
-        self.bits, self.bag_derived = encoding.bits, encoding.bag_derived
+        self.bits, self.notes = encoding.bits, {name: getattr(encoding, name) for name in NOTES}
         self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
         self.held = self.sorted_words = None  # of `table_scores`: within `cached_rows`, or kept
         once = {}  # a table of several slots stays one parameter
@@ -68,9 +71,26 @@ class SememeEmbedding(nn.Module):
         """With padding, scale, dtype, device, freezing and mode of an `nn.Embedding`."""
         weight, pad = layer.weight, layer.padding_idx
         zero = pad is not None and not weight[pad].any()
-        scale = float(getattr(layer, "embed_scale", 1.0))
+        scale = getattr(layer, "embed_scale", 1.0)  # a tensor has the type of the rows
+        scale = float(scale.to(weight.dtype) if torch.is_tensor(scale) else scale)
         new = cls(encoding, weight.dtype, pad, 0.0 if zero else 1.0, scale).to(weight.device)
+        if weight.dtype.itemsize == 2:
+            new.round()  # again: the type has fewer digits than the steps of the encoding
         return new.requires_grad_(weight.requires_grad).train(layer.training)
+
+    def rebuilt(self, encoding):
+        """A layer of another encoding, with padding, scale, dtype, device and freezing of this."""
+        weight, padding = self.table_0, 1.0 if self.padding is None else float(self.padding)
+        new = SememeEmbedding(encoding, weight.dtype, self.padding_idx, padding, self.scale)
+        return new.to(weight.device).requires_grad_(weight.requires_grad).train(self.training)
+
+    @torch.no_grad()
+    def round(self):
+        """Round the parameters to those that a file of `bits` holds."""
+        if self.bits:
+            kept = self.rebuilt(rounded(self.to_encoding(), self.bits)).state_dict()
+            for name, parameter in self.named_parameters():
+                parameter.copy_(kept[name])
 
     @classmethod
     def from_embedding(cls, layer, words, ratio=20, **options):
@@ -90,15 +110,7 @@ class SememeEmbedding(nn.Module):
         """Whether slot 1 has one unit, and slot 2 a code of one byte for each of r terms."""
         if self.order != 2 or self.index_0 is not None or self.index_1 is None:
             return False
-        return self.index_1.shape[1:] == (self.table_0.shape[1], 1)
-
-    @property
-    def inner_dim(self):
-        return math.prod(table.shape[2] for table in self.tables)
-
-    @property
-    def embedding_dim(self):
-        return self.inner_dim if self.projection is None else self.projection.shape[1]
+        return self.index_1.shape[1:] == (self.rank, 1)
 
     @property
     def weight(self):
@@ -187,8 +199,15 @@ class SememeEmbedding(nn.Module):
         rows = self.inner_rows(ids)  # (W, d')
         return rows if self.projection is None else rows @ self.projection  # (W, D)
 
-    def forward(self, ids):
-        """Embeddings (..., D) of ids (...)."""
+    def forward(self, ids, scores=False):
+        """Embeddings (..., D) of ids (...); for a head the `scores` of states (..., D).
+
+        Both are calls of the module: hooks that bring the weights (offloading, sharding) then run.
+        """
+        if torch.compiler.is_exporting():
+            return self.exported(ids, scores)
+        if scores:
+            return self.scores(ids)
         flat = ids.reshape(-1).long()  # (W,)
         if self.coded and on_cpu(ids):  # text repeats words; elsewhere nothing waits
             once, place = flat.unique(return_inverse=True)  # (W',), (W,)
@@ -201,6 +220,20 @@ class SememeEmbedding(nn.Module):
             rows = torch.where((flat == self.padding_idx)[:, None], rows.detach(), rows)
         rows = rows if self.scale == 1.0 else rows * self.scale
         return rows.reshape(*ids.shape, rows.shape[-1])
+
+    def exported(self, x, scores):
+        """As `forward`, with shapes that no data decide: what torch.export can follow."""
+        ids, P = self.all_ids(), self.projection
+        inner = entangled_rows(self.leaves(self.places(ids), self.tables))  # (V, d')
+        if self.bag_vectors is not None:
+            units = _numbers(self.bag_units)  # (entries of M,)
+            bags = nn.functional.embedding_bag(units, self.bag_vectors, self.bag_starts, mode="sum")
+            inner = inner + bags
+        inner = self.pad(ids, inner)
+        if scores:
+            return (x if P is None else x @ P.T) @ inner.T  # (..., V)
+        rows = nn.functional.embedding(x, inner)  # (..., d')
+        return (rows if P is None else rows @ P) * self.scale  # (..., D)
 
     @property
     def cached(self):
@@ -219,43 +252,50 @@ class SememeEmbedding(nn.Module):
             compute = table_scores if self.coded else blocked_scores
         return compute(self, z).view(*h.shape[:-1], self.num_embeddings)
 
-    @property
-    def description(self):
-        """What the state does not say: bits of a file, and names; `describe` reads it."""
-        return {"bits": self.bits, "bag_derived": self.bag_derived, "names": self.names}
-
-    def describe(self, description):
-        """Take over a `description`."""
-        for key in self.description.keys() & description.keys():
-            setattr(self, key, description[key])
-
     def to_encoding(self):
-        """Back to numpy, in the parameters' precision (float32 for bfloat16), with its names."""
-        names, encoding = self.names or {}, encoding_of(self.state_dict())
-        slots, bag = names.get("slot_names"), names.get("bag_names")
-        return replace(
-            encoding,
-            words=names.get("words"),
-            slot_names=slots and [list(map(Unit.parse, slot)) for slot in slots],
-            bag_names=bag and list(map(Unit.parse, bag)),
-            bits=self.bits,
-            bag_derived=self.bag_derived,
-        )
+        """Back to numpy, in the parameters' precision (float32 for bfloat16), with its names.
+
+        Raises InputError where the weights are offloaded.
+        """
+        if self.table_0.is_meta:
+            raise InputError("embedding: expected weights in memory, got offloaded ones")
+        return replace(_encoding_of(self.state_dict()), bits=self.bits, **self.notes)
 
 
 class TiedHead(nn.Module):
-    """An output layer without a matrix of its own: h @ E.T (+ bias) of the tied embedding."""
+    """An output layer without a matrix of its own: h @ E.T (+ bias) of the tied embedding.
 
-    def __init__(self, embedding, bias=None):
+    The embedding is what stands at `name` in `parent` when it is used: who puts another one there
+    has it in the head, too. The pair is a tuple, so that each tensor of a model has one name.
+    """
+
+    def __init__(self, parent, name, bias=None):
         super().__init__()
-        self.embedding, self.bias = embedding, bias
+        self.tie, self.bias = (parent, name), bias
+
+    def __deepcopy__(self, memo):
+        if not memo:  # it would drift away from its embedding
+            raise InputError("head: expected to be copied with its model, got a copy of it alone")
+        new = memo[id(self)] = TiedHead.__new__(TiedHead)
+        vars(new).update(copy.deepcopy(vars(self), memo))
+        return new
+
+    @property
+    def embedding(self):
+        parent, name = self.tie
+        return getattr(parent, name)
 
     @property
     def weight(self):
         return self.embedding.weight
 
     def forward(self, h):
-        scores = self.embedding.scores(h)  # (..., V)
+        embedding = self.embedding
+        if isinstance(embedding, nn.Embedding):  # another one was put in its place
+            return nn.functional.linear(h, embedding.weight, self.bias)
+        home = embedding.table_0.device  # another one than that of h where a model is spread out
+        states = h if home.type == "meta" else h.to(home)  # meta: offloaded, a hook brings them
+        scores = embedding(states, scores=True).to(h.device)  # (..., V)
         return scores if self.bias is None else scores + self.bias
 
 
@@ -281,15 +321,14 @@ def cached_rows(model):
             module.cache = module.held = None
 
 
-def encoding_of(state, prefix=""):
-    """The encoding whose tensors a state dict holds under a prefix; of one memory: one table."""
+def _encoding_of(state):
+    """The encoding whose tensors a state dict holds; of one memory: one table."""
     arrays, once = {}, {}
     for key, tensor in state.items():
-        if key.startswith(prefix):
-            exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-            exact = _numbers(tensor) if tensor.dtype == torch.uint8 else exact
-            place = tensor.data_ptr(), tensor.dtype, tensor.shape  # 0 for empty tensors
-            arrays[key.removeprefix(prefix)] = once.setdefault(place, exact.detach().cpu().numpy())
+        exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        exact = _numbers(tensor) if tensor.dtype == torch.uint8 else exact
+        place = tensor.data_ptr(), tensor.dtype, tensor.shape  # 0 for empty tensors
+        arrays[key] = once.setdefault(place, exact.detach().cpu().numpy())
     slots = range(sum(name.startswith("table_") for name in arrays))
     index = bag = None
     stored = [arrays.get(f"index_{j}") for j in slots]

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from see_min.bridge.layers import SememeEmbedding
-from see_min.bridge.swap import find_embedding, make_replacement, replace_embedding
+from see_min.bridge.swap import attach, find_embedding, make_replacement, replace_embedding
 from see_min.errors import InputError, check_finite, check_ids
 from see_min.fitting import relative_error
 from see_min.related.registry import ENCODINGS, approximate, check_methods
-from see_min.storage import rounded
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 
@@ -33,7 +32,8 @@ class Compressed:
 
 
 def compress(
-    model, words, ratio=20, counts=None, lexicon="sample", name=None, method="see", **options
+    model, words, ratio=20, counts=None, lexicon="sample", name=None, method="see", weights=None,
+    **options,
 ):
     """Compress embeddings of a model in place, and the output heads that share their weight.
 
@@ -47,6 +47,8 @@ def compress(
     name : str, optional
         Dotted name of the embedding; that of `find_embedding` when left out.
     method : str, one of `see_min.related.registry.ENCODINGS`
+    weights : "float16" or "int8", optional
+        How `save_pretrained` of a model of transformers keeps its other weights.
 
     The others are those of `see_min.recipe.encode`, seed and sweeps among them.
 
@@ -64,6 +66,7 @@ def compress(
     check_methods([method])
     if method not in ENCODINGS:
         raise InputError(f"method: expected one whose result is an encoding, got {method!r}")
+    _check_weights(model, weights)
     by_name = words if _is_by_name(words) else {name or find_embedding(model).name: words}
     found = {key: find_embedding(model, key) for key in by_name}
     if len({tied.name for tied in found.values()}) < len(found):
@@ -74,10 +77,21 @@ def compress(
             own = counts.get(key) if isinstance(counts, dict) else counts
             vocabulary = _vocabulary(tied, by_name[key], lexicon, own)
             ready.append((tied, *_encode(tied, vocabulary, method, ratio, options)))
-    return [
+    done = [
         Compressed(replace_embedding(model, tied, new), tied.shape, *numbers)
         for tied, new, numbers in ready
     ]
+    attach(model, weights)
+    return done
+
+
+def _check_weights(model, weights):
+    """Refuse a way to save that there is not."""
+    if weights not in (None, "float16", "int8"):
+        raise InputError(f"weights: expected float16 or int8, got {weights!r}")
+    if weights and not any(hasattr(part, "save_pretrained") for part in model.modules()):
+        got = type(model).__name__
+        raise InputError(f"weights: expected a model of transformers, got {got}")
 
 
 def _is_by_name(words):
@@ -110,14 +124,13 @@ def _encode(tied, vocabulary, method, ratio, options):
     return make_replacement(tied, encoding), numbers
 
 
-@torch.no_grad()
 def round_parameters(model):
-    """Round the parameters of each SememeEmbedding to the `bits` of a file, as saving does."""
+    """Round in place what saving rounds: each SememeEmbedding, and `weights` of `compress`."""
     for module in model.modules():
-        if isinstance(module, SememeEmbedding) and module.bits:
-            kept = SememeEmbedding(rounded(module.to_encoding(), module.bits)).state_dict()
-            for name, parameter in module.named_parameters():
-                parameter.copy_(kept[name])
+        if isinstance(module, SememeEmbedding):
+            module.round()
+        elif getattr(module, "hf_quantizer", None) is not None:
+            module.hf_quantizer.round_weights(module)
 
 
 @contextmanager

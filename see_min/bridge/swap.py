@@ -1,5 +1,6 @@
 """Replace an embedding and the output heads that share its weight, in any model; and back."""
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,11 @@ def find_embedding(model, name=None):
         names = ", ".join(key for tied in found for key in tied.shared)
         got = type(first).__name__ if name is None else repr(name)
         raise InputError(f"name: expected one of {names}, got {got}")
+    quantizer = getattr(model, "hf_quantizer", None)
+    method = getattr(quantizer, "quantization_config", None)
+    if quantizer is not None and method.quant_method != "see_min":
+        rule = "expected one that nothing else has quantized"
+        raise InputError(f"model: {rule}, got {method.quant_method}")
     _check_modules(model, fits[0])
     _check_holders(model, fits[0])
     return fits[0]
@@ -162,30 +168,27 @@ def make_replacement(tied, encoding):
     if encoding.shape != tied.shape:
         got = encoding.shape
         raise InputError(f"encoding: expected shape {tied.shape} as {tied.name}, got {got}")
-    new = SememeEmbedding.like(tied.module, encoding)
-    names = ("words", "slot_names", "bag_names")
-    new.names = {name: _texts(getattr(encoding, name)) for name in names}
-    return new
-
-
-def _texts(names):
-    """Words or units as lists of str."""
-    if names is None:
-        return None
-    return [_texts(one) if isinstance(one, list) else str(one) for one in names]
+    return SememeEmbedding.like(tied.module, encoding)
 
 
 def replace_embedding(model, tied, new):
     """Put in a SememeEmbedding and its heads: their dotted names, the embedding first."""
     for key in tied.shared:
         model.set_submodule(key, new)
+    parent, _, name = tied.name.rpartition(".")
     for key, head in tied.heads.items():
-        model.set_submodule(key, TiedHead(new, head.bias).train(head.training))
-    for module in model.modules():
-        if any(isinstance(part, SememeEmbedding) for part in module.modules()):
-            own = (name for name in GUARDS if hasattr(type(module), name))
-            vars(module).update({name: GUARDS[name] for name in own})
+        new_head = TiedHead(model.get_submodule(parent), name, head.bias)
+        model.set_submodule(key, new_head.train(head.training))
+    attach(model)
     return [*tied.shared, *tied.heads]
+
+
+def attach(model, weights=None):
+    """Teach the models of transformers in a model how to save compressed embeddings."""
+    if "transformers.modeling_utils" in sys.modules:  # it takes seconds to import
+        from see_min.bridge.pretrained import attach
+
+        attach(model, weights)
 
 
 def to_dense(model):
@@ -195,16 +198,15 @@ def to_dense(model):
     parts = list(model.modules())
     dense = {one: _dense_embedding(one) for one in parts if isinstance(one, SememeEmbedding)}
     for head in (one for one in parts if isinstance(one, TiedHead)):
-        weight = dense[head.embedding].weight  # (V, D)
+        weight = dense.get(head.embedding, head.embedding).weight  # (V, D)
         dense[head] = nn.Linear(*weight.T.shape, bias=False, device="meta").train(head.training)
         dense[head].weight, dense[head].bias = weight, head.bias
-    for kind in (TiedHead, SememeEmbedding):  # heads first: they hold their embedding, too
-        for key, module in list(model.named_modules(remove_duplicate=False)):
-            if isinstance(module, kind):
-                model.set_submodule(key, dense[module])
+    for key, module in list(model.named_modules(remove_duplicate=False)):
+        if module in dense:
+            model.set_submodule(key, dense[module])
     for module in model.modules():
-        for name in GUARDS:
-            vars(module).pop(name, None)
+        if getattr(module, "hf_quantizer", None) is not None:
+            module.hf_quantizer.detach(module)
     return model
 
 
@@ -225,16 +227,3 @@ def _dense_embedding(module):
     if module.scale != 1.0:
         embedding.embed_scale = module.scale
     return embedding.train(module.training)
-
-
-def _refuse(*_, **__):
-    rule, hint = "expected plain embeddings, got compressed ones", "use to_dense first"
-    raise InputError(f"model: {rule}: {hint}, or see_min.bridge.save_compressed to save them")
-
-
-def _stay_tied(*_, **__):
-    """A TiedHead has no weight that could be tied: it is."""
-
-
-# methods of transformers that would set or lose a weight; `to_dense` gives them back
-GUARDS = {"tie_weights": _stay_tied, "save_pretrained": _refuse, "resize_token_embeddings": _refuse}

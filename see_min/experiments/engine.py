@@ -102,7 +102,7 @@ class Subject:
     read(out)              set `vocabularies`, {name of an embedding: Vocabulary}, and `data`, the
                            bytes of a fingerprint besides the settings; `out` keeps what takes long
     teacher(path, resumed) (dense model, seconds of training); a model trained here is kept in path
-    save(model, out, name, row)   keep a student whose last row is `row`
+    save(model, out, name, row)   keep a student whose last row is `row`; what else to say of it
     """
 
     metric = "perplexity"
@@ -127,6 +127,10 @@ class Subject:
         if lexicon.note:
             self.log(lexicon.note)
         return lexicon
+
+    def cost(self):
+        """What the dense model costs to keep and to load."""
+        return {}
 
     def facts(self):
         """What the report says of the data."""
@@ -180,7 +184,8 @@ class Experiment:
 
     def _dense(self, path):
         self.model, seconds = self.subject.teacher(path, resumed=False)
-        return [self._row(self.model, "dense", 1, "teacher", seconds)]
+        cost = {} if processes()[0] else self.subject.cost()
+        return [self._row(self.model, "dense", 1, "teacher", seconds) | cost]
 
     def _train_on(self):
         model = copy.deepcopy(self.model)
@@ -207,7 +212,7 @@ class Experiment:
         round_parameters(student)  # what is measured is what a file holds
         rows.append(self._row(student, method, ratio, "stage2", 0, done) | result)
         if processes()[0] == 0:
-            self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
+            rows[-1] |= self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
         seconds = time.perf_counter() - start
         self.log(f"{method} at {ratio:g}x: {self._show(rows)} ({seconds:.0f} s)")
         return rows
@@ -220,6 +225,7 @@ class Experiment:
         for name, words in self.subject.vocabularies.items():
             options = {"seed": settings.seed, "sweeps": settings.sweeps, **_planned(settings)}
             options |= {"metric": self.metrics[name], "mix": settings.mix}
+            options["weights"] = getattr(settings, "weights", None)
             with tqdm(desc=method, disable=None, leave=False) as bar:
                 options["progress"] = lambda sweep, error, bar=bar: bar.update()
                 done += compress(student, words, ratio, name=name, method=method, **options)

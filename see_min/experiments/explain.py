@@ -5,7 +5,7 @@ A saved encoding is read and nothing is fitted. Without one, the lexicon tells w
 
 import sys
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +73,7 @@ def load_encoding(path):
         words = words if len(model.embeddings) == 1 else words[-1]
     if not isinstance(module, SememeEmbedding):
         raise InputError(f"{path}: expected a compressed embedding, got {type(module).__name__}")
-    encoding, names = module.to_encoding(), module.names or {}
-    encoding.words = list(words)
-    if names.get("slot_names"):
-        encoding.slot_names = [list(map(Unit.parse, slot)) for slot in names["slot_names"]]
-    if names.get("bag_names"):
-        encoding.bag_names = list(map(Unit.parse, names["bag_names"]))
-    return encoding
+    return replace(module.to_encoding(), words=list(words))
 
 
 def load_dense(path, shape):

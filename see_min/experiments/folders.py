@@ -11,10 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from see_min.bridge.hf import save_compressed
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments.engine import Settings, Subject, hold_out, run_command
-from see_min.experiments.hf_models import count_ids, load_pretrained, sentences_of, unit
+from see_min.experiments.folder_cost import folder_cost
+from see_min.experiments.hf_models import (
+    count_ids,
+    load_pretrained,
+    model_folder,
+    save_model,
+    sentences_of,
+    unit,
+)
 from see_min.experiments.measure import masked_accuracy, perplexity, sts
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.experiments.similarity import read_sentence_pairs
@@ -27,7 +34,7 @@ RECORD = "evaluation.json"  # in a compressed folder
 MASKED_STEPS = 20  # batches of the measure of mlm
 FLAGS = {"corpus": "FILE, plain text", "sts": "FILE.csv, sentence,sentence,score",
          "parallel": "SOURCE TARGET, sentences and their translations"}
-QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1}
+QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1, "costs": False}
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class FolderSettings(Settings):
     model: str = ""
     task: str = "encoder"
     sts: str | None = None
+    weights: str | None = None  # how a folder keeps what is no embedding
+    costs: bool = True  # whether folders are loaded anew to see what they cost
     methods: tuple = ("see", "weighted-svd")
     batch_size: int = 32
     stage1_steps: int = 50
@@ -50,7 +59,7 @@ class FolderSubject(Subject):
     """A model in a folder; a subclass is a task.
 
     Its `read_text(held_out)` sets `train` and `valid`, or `valid` alone to the whole text, and
-    returns the ids of all of the text.
+    returns the ids of all of the text, a list of them for each of `Pretrained.tables`.
     """
 
     extra_training = False
@@ -72,16 +81,17 @@ class FolderSubject(Subject):
 
     def read(self, out):
         model = self.load(*self.training)
-        weight = model.model.get_input_embeddings().weight.detach().float().cpu().numpy()  # (V, D)
-        self.dimension = weight.shape[1]
-        ids = self.read_text(held_out=True)
-        counts = count_ids(ids, model.rows)  # (V,)
-        words = build_vocabulary(model.names, self.lexicon(self.settings.lexicon), counts,
-                                 seed=self.settings.seed, smooth=True)
-        self.vocabularies = {self.task.embeddings[0]: words}
-        self.data = repr((self.train, self.valid)).encode() + weight.tobytes()
-        shape = f"{model.rows:,} x {self.dimension}"
-        self.log(f"{self.settings.model}: {shape}; {counts.sum():,} tokens of text")
+        texts, self.vocabularies = self.read_text(held_out=True), {}
+        self.data = repr((self.train, self.valid)).encode()
+        lexicon = self.lexicon(self.settings.lexicon)
+        for ids, (name, tokens) in zip(texts, model.tables().items(), strict=True):
+            weight = model.get_submodule(name).weight.detach().float().cpu().numpy()  # (V, D)
+            self.dimension, counts = weight.shape[1], count_ids(ids, len(tokens))  # (V,)
+            self.vocabularies[name] = build_vocabulary(
+                tokens, lexicon, counts, seed=self.settings.seed, smooth=True)
+            self.data += weight.tobytes()
+            shape = f"{len(tokens):,} x {self.dimension}"
+            self.log(f"{self.settings.model}: {shape}; {counts.sum():,} tokens of text")
 
     def lines(self):
         """The lines of the corpus that are not empty."""
@@ -95,10 +105,19 @@ class FolderSubject(Subject):
         return self.model, 0.0
 
     def save(self, model, out, name, row):
-        save_compressed(model.model, model.tokenizer, out / name)
+        save_model(model.model, model.tokenizer, out / name, model_folder(self.settings.model))
         record = {"task": self.settings.task, "block_size": self.settings.block_size,
                   "metric": self.metric, "value": row["value"], "text": text_hash(self.settings)}
         write_atomic(out / name / RECORD, json.dumps(record, indent=1))
+        return self.cost(out / name)
+
+    def cost(self, folder=None):
+        """What a folder costs, that of the model without one."""
+        if not self.settings.costs:
+            return {}
+        folder = folder or model_folder(self.settings.model)
+        s = self.settings
+        return {"folder": folder_cost(folder, s.task, self.device, s.block_size)}
 
 
 class LanguageFolder(FolderSubject):
@@ -114,7 +133,7 @@ class LanguageFolder(FolderSubject):
         ids = self.model.encode(self.lines())
         train, valid = hold_out(ids) if held_out else (ids, ids)
         self.train, self.valid = self._window(train), self._window(valid)
-        return ids
+        return [ids]
 
     def _window(self, lines):
         """Ids of lines one after the other; they must fill a window and one more."""
@@ -164,7 +183,7 @@ class EncoderFolder(FolderSubject):
         if not self.train:
             rule = f"expected a sentence of at least {FEWEST} tokens, special ones included"
             raise InputError(f"{self.settings.corpus}: {rule}, got none")
-        return ids
+        return [ids]
 
     def batches(self, steps, seed):
         chances = data.swap_chances(next(iter(self.vocabularies.values())))
@@ -193,7 +212,8 @@ class TranslationFolder(FolderSubject):
         check_at_least("parallel: number of pairs", len(pairs), 2)
         ids = self.model.encode_pairs(pairs)
         self.train, self.valid = hold_out(ids)[0], hold_out(pairs)[1]
-        return [side for pair in ids for side in pair]
+        sides = list(zip(*ids))
+        return sides if len(self.model.tables()) == 2 else [sides[0] + sides[1]]
 
     def batches(self, steps, seed):
         end = self.model.tokenizer.eos_token_id
@@ -238,6 +258,8 @@ def add_arguments(parser):
     parser.add_argument("--block-size", type=int, metavar="N", help="longest row (default: 64)")
     parser.add_argument("--lr", type=float, metavar="X",
                         help="peak of stage 2 (default: 5e-5); 10 times as much for the embedding")
+    parser.add_argument("--weights", choices=("float16", "int8"),
+                        help="how folders keep what is no embedding (default: as it was)")
     parser.add_argument("--accumulate", type=int, metavar="N", help="micro-batches per step")
     parser.add_argument("--bf16", action="store_true", default=None, help="bfloat16 where possible")
     add_run_arguments(parser, "see weighted-svd")

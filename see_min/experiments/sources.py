@@ -105,12 +105,12 @@ def find_source(matrix=None, vocabulary=None, model=None):
 def open_model(folder):
     """A Hugging Face model, plain or compressed, and the tokens of its rows; without the matrix."""
     require("torch")
-    from see_min.bridge.hf import load_model
     from see_min.experiments.folders import read_record
-    from see_min.experiments.hf_models import token_names
+    from see_min.experiments.hf_models import load_model, token_names
 
     model, tokenizer = load_model(folder, read_record(folder).get("task", "encoder"))
-    words = token_names(tokenizer, model.get_input_embeddings().num_embeddings)
+    rows = model.get_input_embeddings().num_embeddings
+    words = token_names(tokenizer.get_vocab(), rows)
     return Source(str(folder), None, words, model, tokenizer)
 
 

@@ -109,6 +109,7 @@ class ToySubject(Subject):
 
     def save(self, model, out, name, row):
         save_checkpoint(model, out / f"{name}.pt", self.words)
+        return {}
 
     def vocabulary(self, words, counts, lexicon, cache):
         """The Vocabulary of words that were counted; says how much the lexicon covers."""
