@@ -149,6 +149,29 @@ def test_explain_names_the_units_of_a_saved_folder(outs, capsys, task):
     assert code == 0 and "bucket:" in out and "unit:" not in out, err
 
 
+def test_two_tables_are_compressed_the_other_weights_kept_as_int8_and_the_costs_told(inputs,
+        tmp_path):
+    """Each table has the counts of its side; a folder is loaded in a process of its own."""
+    two = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": V, "num_beams": 1}
+    transformer("MarianMTModel", **two).save_pretrained(tmp_path / "model")
+    ending().save_pretrained(tmp_path / "model")
+    words = command(inputs, "translation", tmp_path / "out", "--methods", "see", "--weights", "int8",
+                    path=tmp_path / "model")
+    words.remove("--quick")
+    assert main([*map(str, words), "--stage1-steps", "1", "--stage2-steps", "1"]) == 0
+    dense, *_, last = rows_of(tmp_path / "out")
+    assert 1.2 * V * D < last["embedding_bytes"] <= 2 * V * D  # a quarter of 8 V D
+    for row in (dense, last):
+        assert row["folder"].keys() == {"bytes", "load_seconds", "peak_bytes", "tokens_per_second"}
+    assert last["folder"]["bytes"] < dense["folder"]["bytes"]
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| folder | MB on disk | seconds to load |" in report
+    stored = json.loads((tmp_path / "out" / "see_4x" / "config.json").read_text())
+    assert len(stored["quantization_config"]["embeddings"]) == 2
+    again = load_pretrained(tmp_path / "out" / "see_4x", "translation", 8)
+    assert again.translate(["bad beno"]) and list(again.tables()) == list(again.task.embeddings)
+
+
 def test_two_processes_give_the_numbers_of_one_and_write_once(inputs, tmp_path, capsys):
     words = command(inputs, "lm", tmp_path / "two", "--methods", "see", "--lr", "1e-5",
         "--stage1-steps", "1")
@@ -210,14 +233,12 @@ def test_pairs_are_cut_to_the_block_size_with_their_ends():
     assert pairs == [([5, 6, 7], [5]), ([9], [11, 10, 12])]
 
 
-LM, MLM, BART = "BertLMHeadModel", "BertForMaskedLM", "BartForConditionalGeneration"
+LM, MLM = "BertLMHeadModel", "BertForMaskedLM"
 
 
 @pytest.mark.parametrize("task, kind, changes, tokens, text", [
     ("lm", LM, {}, {}, "task: expected mlm or encoder for a model that reads both"),
     ("encoder", T5, {}, {}, "task: expected translation"),
-    ("translation", BART, {"tie_word_embeddings": False}, {"eos_token": "[SEP]"},
-     "expected one embedding for encoder and decoder"),
     ("translation", T5, {}, {}, "tokenizer: expected a eos_token for translation, got none"),
     ("translation", T5, {"decoder_start_token_id": None}, {"eos_token": "[SEP]"},
      "expected a decoder_start_token_id"),
@@ -277,7 +298,7 @@ def test_evaluate_refuses_what_does_not_fit(inputs, outs, capsys, tmp_path):
         "corpus: expected --sts alone with task encoder": [inputs / "encoder", *corpus, "--sts",
                                                            inputs / "sts.csv"],
         "task: expected mlm or encoder": [inputs / "mlm", "--task", "lm", *corpus],
-        "see_min.pt": [outs / "encoder" / "see_4x", "--task", "mlm", *corpus],
+        "no weights for ": [outs / "encoder" / "see_4x", "--task", "mlm", *corpus],
         "at least 3 pairs": [inputs / "encoder", "--sts", tmp_path / "two.csv"],
     }.items():
         (tmp_path / "two.csv").write_text("bad,beno,1\nbad,bilk,2\n")
