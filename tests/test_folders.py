@@ -155,8 +155,8 @@ def test_two_tables_are_compressed_the_other_weights_kept_as_int8_and_the_costs_
     two = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": V, "num_beams": 1}
     transformer("MarianMTModel", **two).save_pretrained(tmp_path / "model")
     ending().save_pretrained(tmp_path / "model")
-    words = command(inputs, "translation", tmp_path / "out", "--methods", "see", "--weights", "int8",
-                    path=tmp_path / "model")
+    words = command(inputs, "translation", tmp_path / "out", "--methods", "see", "--weights",
+                    "int8", path=tmp_path / "model")
     words.remove("--quick")
     assert main([*map(str, words), "--stage1-steps", "1", "--stage2-steps", "1"]) == 0
     dense, *_, last = rows_of(tmp_path / "out")

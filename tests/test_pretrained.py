@@ -157,7 +157,7 @@ BROKEN = {
     "no numbers": (lambda path: spoil(path, tables_0_step=lambda one: one * torch.nan), "finite"),
     "shape": (lambda path: config(path, lambda one: one["embeddings"]["transformer.wte"].update(
         {"tables.0.shape": [1, 2, 3]})), "transformer.wte: expected"),
-    "name": (lambda path: config(path, lambda one: one.update(embeddings={"x": {}})), "x: expected"),
+    "name": (lambda path: config(path, lambda one: one.update(embeddings={"x": {}})), "x: expect"),
     "weights": (lambda path: config(path, lambda one: one.update(weights="int3")), "int3"),
     "former": (lambda path: (path / "see_min.pt").touch(), "of an earlier version: compress again"),
 }
@@ -312,7 +312,8 @@ def test_an_exported_model_takes_other_lengths(kind):
 # ------------------------------------------------------------------ other words
 
 
-@pytest.mark.parametrize("kind", [GPT, BERT, T5, "BartForConditionalGeneration", "GPTNeoXForCausalLM"])
+@pytest.mark.parametrize("kind", [GPT, BERT, T5, "BartForConditionalGeneration",
+                                  "GPTNeoXForCausalLM"])
 def test_a_model_grows_by_private_rows_and_does_not_shrink(tmp_path, kind):
     model = compressed(kind)
     before, mean = outputs(model), model.get_input_embeddings().weight.mean(0)
