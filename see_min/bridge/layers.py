@@ -224,7 +224,9 @@ class SememeEmbedding(nn.Module):
     def exported(self, x, scores):
         """As `forward`, with shapes that no data decide: what torch.export can follow."""
         ids, P = self.all_ids(), self.projection
-        inner = entangled_rows(self.leaves(self.places(ids), self.tables))  # (V, d')
+        leaves = [table.flatten(0, 1).index_select(0, place).view(-1, *table.shape[1:])
+                  for table, place in zip(self.tables, self.places(ids))]  # (V, r, q_j)
+        inner = entangled_rows(leaves)  # (V, d')
         if self.bag_vectors is not None:
             units = _numbers(self.bag_units)  # (entries of M,)
             bags = nn.functional.embedding_bag(units, self.bag_vectors, self.bag_starts, mode="sum")

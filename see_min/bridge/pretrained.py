@@ -68,7 +68,10 @@ class SeeMinQuantizer(HfQuantizer):
         for key in self._other_weights(model, state):
             state |= _fewer_bits(key, state[key], config.weights, once)
         for module, key in layers.items():
-            tensors, config.embeddings[key] = pack_layer(module)
+            tensors, entry = pack_layer(module)
+            tied = [name for name, part in model.named_modules(remove_duplicate=False)
+                    if module is part or isinstance(part, TiedHead) and part.embedding is module]
+            config.embeddings[key] = entry | {"tied": tied}
             state |= {f"{key}.{name}": tensor for name, tensor in tensors.items()}
         model.config.quantization_config = self.quantization_config = config
         return state | {HINT: torch.zeros(1, dtype=torch.uint8)}, {}
@@ -94,7 +97,14 @@ class SeeMinQuantizer(HfQuantizer):
         if checkpoint_files is None:
             raise InputError("state_dict: expected a folder that save_pretrained wrote, got none")
         tensors = _headers(checkpoint_files)
-        for target, source in model.all_tied_weights_keys.items():  # tie_weights is off just now
+        ties = dict(model.all_tied_weights_keys)  # in here tie_weights does nothing
+        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        for name, entry in self.quantization_config.embeddings.items():  # config may have lost them
+            for other in set(entry.get("tied", ())) - {name}:
+                pair = [_name_here(model, f"{key}.weight", parameters) for key in (other, name)]
+                if None not in pair:
+                    ties.setdefault(*pair)
+        for target, source in ties.items():
             module, _, name = target.rpartition(".")
             setattr(model.get_submodule(module), name, model.get_parameter_or_buffer(source))
         for name, entry in self.quantization_config.embeddings.items():
@@ -113,7 +123,6 @@ class SeeMinQuantizer(HfQuantizer):
                 bare.register_parameter("bias", head.bias)
                 bare.weight = torch.zeros(tied.shape[0], 1, device="cpu")  # models ask for it
                 model.set_submodule(key, bare)
-        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         for key, step in tensors.items():
             name = _name_here(model, key.removesuffix(STEP), parameters)
             if key.endswith(STEP) and name is not None:
@@ -130,8 +139,11 @@ class SeeMinQuantizer(HfQuantizer):
             names = replace_embedding(model, replace(packed.tied, heads=heads), packed.layer())
             for key, old in zip((names[0], *heads), (packed, *heads.values())):
                 if hasattr(old, "_hf_hook"):  # its part of the model has a device of its own
-                    require("accelerate.hooks").add_hook_to_module(
-                        model.get_submodule(key), old._hf_hook)
+                    hooks, hook = require("accelerate.hooks"), old._hf_hook
+                    if old is packed:  # buffers stay in memory, and so do its parameters
+                        device = getattr(hook, "execution_device", packed.weight.device)
+                        hook = hooks.AlignDevicesHook(device)
+                    hooks.add_hook_to_module(model.get_submodule(key), hook)
         attach(model, self.quantization_config.weights)
 
     def _dequantize(self, model, dtype=None):
