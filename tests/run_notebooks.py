@@ -1,7 +1,8 @@
 """Execute notebooks afresh: `python tests/run_notebooks.py [NOTEBOOK.ipynb ...]`, or all of them.
 
 Prints name and seconds of each and, where a cell raises, its number and the error; then the exit
-code is 1. Every notebook runs in an empty temporary folder and its outputs are thrown away.
+code is 1. Every notebook runs in an empty temporary folder and its outputs are thrown away. The
+solutions of its exercises, solutions/NN.py beside it, run as one more cell at its end.
 """
 
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SECONDS = 600  # per cell
@@ -23,6 +25,9 @@ def failure(path, seconds=SECONDS):
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises its own, those of json and those of files
         return one_line(f"expected a notebook, got {type(error).__name__}: {error}")
+    solutions = path.parent / "solutions" / f"{path.name[:2]}.py"
+    if solutions.exists():
+        notebook.cells.append(new_code_cell(solutions.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
         # force_raise_errors: a tag of a cell must not allow it to raise

@@ -11,9 +11,23 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SECTIONS = (
-    "By hand / Derive / Check / See it / From the library / What this does not show / Exercises"
-)
+SECTIONS = ("Why / On paper / Derive / Check / From the library / What this does not show / "
+            "Summary / Exercises")
+EXERCISES = ["1. Predict.", "2. One line.", "3. Real.", "4. Open."]
+PRODUCT = r"T_1[i_{wk1}, k] \otimes \cdots \otimes T_n[i_{wkn}, k]"
+PARTS = ("E_w", r"\sum_{u \in \mathrm{bag}(w)} b_u", r"\sum_{k=1}^{r}", PRODUCT,
+         r"\sum_{k=1}^{r} " + PRODUCT, "P")
+STRIP = rf"""> **You are here** (boxed: the part of this page).
+>
+> $$E_w = \Big( {PARTS[1]} + {PARTS[4]} \Big) \, P$$
+>
+> A word's row: whole vectors of its units, added (the **bag**: private vectors of frequent words,
+> known units), plus a sum of $r$ products of short vectors (**leaves**) that an **index** looks up,
+> all through one **projection** $P$."""
+WORK = """> **Who does the work** (the matrix of these notebooks at 1/20 of its bytes,
+> [measured in 05](05_encoding_and_budget.ipynb#by-bytes))."""
+CORE = ("00", "01", "02", "04", "05", "06", "08", "10")  # the others are electives
+MOST = 9000  # words of prose of the core path
 LARGEST = 700_000  # bytes of a file
 FOLDERS = "home|root|tmp|usr|opt|mnt|var|work|Users|content"
 ABSOLUTE = re.compile(rf"(?<![\w.:/*-])(?:/(?:{FOLDERS})/\w|[A-Z]:\\\\?\w)")
@@ -27,23 +41,69 @@ def texts(notebook):
             yield str(output.get("text", output.get("data", {}).get("text/plain", "")))
 
 
+def markdown(notebook):
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def strip(*boxed):
+    """The strip with parts of the formula in boxes."""
+    text = STRIP
+    for part in boxed:
+        text = text.replace(part, rf"\boxed{{{part}}}", 1)
+    return text
+
+
+def unboxed(text):
+    for part in PARTS:
+        text = text.replace(rf"\boxed{{{part}}}", part)
+    return text
+
+
+def prose(text):
+    """The words of markdown: no formulas, code or addresses."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", " ", text, flags=re.S)
+    return re.findall(r"[^\W\d_](?:[\w'’-]*\w)?", re.sub(r"\]\([^)]*\)", "]", text))
+
+
+def section(notebook, name):
+    """The cells under a heading, with the cell that has it."""
+    inside, cells = False, []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            inside = cell.source.startswith(f"## {name}")
+        cells += [cell] * inside
+    return cells
+
+
+def figures(cells):
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
 def problems(notebook):
     """What is wrong with the form of a notebook and with its outputs, as a list of lines."""
-    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    sections = " / ".join(re.findall(r"^## (.+)$", "\n".join(prose), re.M))
+    text, head, place = markdown(notebook), notebook.cells[0].source, notebook.cells[1].source
+    sections = " / ".join(re.findall(r"^## (.+)$", text, re.M))
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
-    answers = [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]
-    hidden = [cell.metadata.get("jupyter", {}).get("source_hidden") for cell in answers]
+    source = "\n".join(cell.source for cell in cells)
+    exercises = "\n\n".join(c.source for c in section(notebook, "Exercises"))
+    bullets = re.findall(r"^- ", "\n".join(c.source for c in section(notebook, "Summary")), re.M)
     paths = [match[0] for match in map(ABSOLUTE.search, texts(notebook)) if match]
+    about = r"^\*Reading time: \d+ minutes, exercises \d+; runs in .+\. You need: "
+    early = "01" <= head[2:4] <= "06"
     is_wrong = {
-        "no **Claim** in the first cell": "**Claim" not in prose[0],
+        "no **Claim** in the first cell": "**Claim" not in head,
+        "no reading time and prerequisites": not re.search(about, head, re.M),
+        "no strip in the second cell": not unboxed(place).startswith(STRIP),
+        "no part is boxed": "\\boxed" not in place,
+        "not said who does the work": early and WORK not in place,
         f"sections: expected {SECTIONS}, got {sections}": sections != SECTIONS,
         "nothing is asserted": not any(re.search(r"\bassert", cell.source) for cell in cells),
-        "no figure": not any("image/png" in output.get("data", {}) for output in outputs),
-        "fewer than two solutions": len(answers) < 2,
-        "a solution is not folded": not all(hidden),
-        "a solution is not checked": not all("\ncheck_" in cell.source for cell in answers),
+        "no figure says why": not figures(section(notebook, "Why")),
+        f"summary: expected 3 bullets, got {len(bullets)}": len(bullets) != 3,
+        "exercises": re.findall(r"^\*\*(\d\. .+?)\*\*", exercises, re.M) != EXERCISES,
+        "an exercise is not checked": not all(f"def check_{n}(" in source for n in (2, 3)),
         "a cell was not executed": any(cell.execution_count is None for cell in cells),
         "a cell may raise": any("raises-exception" in c.metadata.get("tags", []) for c in cells),
         "an error": any(output.output_type == "error" for output in outputs),
@@ -57,6 +117,8 @@ def problems(notebook):
 def test_a_notebook_has_the_form_of_all_and_links_to_its_neighbours(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    if "## By hand" in markdown(notebook):
+        pytest.xfail("in the earlier form")
     assert problems(notebook) == []
     assert notebook.cells[0].source.startswith(f"# {path.name[:2]} ")
     assert path.stat().st_size < LARGEST
@@ -65,25 +127,56 @@ def test_a_notebook_has_the_form_of_all_and_links_to_its_neighbours(path):
         assert f"]({other.name})" in path.read_text(encoding="utf-8")
 
 
+def test_solutions_answer_every_check():
+    for path in PATHS:
+        notebook = nbformat.read(path, as_version=4)
+        if "## By hand" in markdown(notebook):
+            continue
+        solutions = (path.parent / "solutions" / f"{path.name[:2]}.py").read_text(encoding="utf-8")
+        source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        for check in re.findall(r"^def (check_\d)\(", source, re.M):
+            assert re.search(rf"^{check}\(", solutions, re.M), f"{path.name}: {check}"
+
+
+def test_the_core_path_is_short():
+    core = [path for path in PATHS if path.name[:2] in CORE]
+    assert prose(r"Two *words*, $a$ [of](https://x.y) `code` it's. $$b$$") == [
+        "Two", "words", "of", "it's"]
+    counted = {p.name: len(prose(markdown(nbformat.read(p, as_version=4)))) for p in core}
+    if any("## By hand" in markdown(nbformat.read(p, as_version=4)) for p in core):
+        pytest.xfail("in the earlier form")
+    assert sum(counted.values()) <= MOST, counted
+
+
 def right_notebook():
     """The smallest notebook of the right form."""
     figure = new_output("display_data", data={"image/png": "", "text/plain": "<Figure>"})
-    folded = {"tags": ["solution"], "jupyter": {"source_hidden": True}}
-    cells = [new_markdown_cell("# 01 Sums\n\n**Claim.** One and one is two.")]
-    cells += [new_markdown_cell(f"## {heading}") for heading in SECTIONS.split(" / ")]
-    cells += [new_code_cell("assert 1 + 1 == 2", execution_count=1, outputs=[figure])]
-    cells += [new_code_cell("1\ncheck_1(2)", execution_count=2, metadata=folded) for _ in range(2)]
+    head = ("# 01 Sums\n\n**Claim.** One and one is two.\n\n"
+            "*Reading time: 1 minutes, exercises 1; runs in 1 second. You need: nothing.*")
+    cells = [new_markdown_cell(head), new_markdown_cell(f"{strip('E_w')}\n>\n{WORK}")]
+    for heading in SECTIONS.split(" / "):
+        cells += [new_markdown_cell(f"## {heading}")]
+        if heading == "Why":
+            cells += [new_code_cell("assert 1 + 1 == 2", execution_count=1, outputs=[figure])]
+    cells[-2].source += "\n\n- one\n- two\n- three"
+    cells[-1].source += "".join(f"\n\n**{exercise}** Do it." for exercise in EXERCISES)
+    checks = "def check_2(answer):\n    pass\ndef check_3(answer):\n    pass"
+    cells += [new_code_cell(checks, execution_count=2)]
     return nbformat.writes(new_notebook(cells=cells))
 
 
 @pytest.mark.parametrize(("old", "new", "text"), [
     ("**Claim.**", "Claim:", "no **Claim**"),
+    ("Reading time: 1", "Reading time: some", "no reading time"),
+    ("known units", "units", "no strip"),
+    ("\\\\boxed{E_w}", "E_w", "no part is boxed"),
+    ("Who does the work", "The work", "not said who"),
     ("## Derive", "## Derivation", "sections: expected"),
     ("assert 1 + 1 == 2", "print(1 + 1 == 2)", "nothing is asserted"),
-    ("image/png", "image/gif", "no figure"),
-    ("check_1(2)", "2", "a solution is not checked"),
-    ('"solution"', '"answer"', "fewer than two solutions"),
-    ('"source_hidden": true', '"source_hidden": false', "a solution is not folded"),
+    ("image/png", "image/gif", "no figure says why"),
+    ("- three", "three", "expected 3 bullets, got 2"),
+    ("4. Open.", "4. Closed.", "exercises"),
+    ("def check_3", "def check_4", "an exercise is not checked"),
     ('"execution_count": 1', '"execution_count": null', "a cell was not executed"),
     ("One and one", "/home/me/x", "absolute paths: ['/home/m']"),
 ])
@@ -95,16 +188,20 @@ def test_a_wrong_form_is_found(old, new, text):
 
 
 def test_the_runner_accepts_a_right_notebook_and_rejects_broken_ones(tmp_path):
-    paths = [tmp_path / f"{name}.ipynb" for name in ("right", "broken", "damaged")]
-    for path, number in zip(paths, (2, 3)):
+    paths = [tmp_path / f"{name}.ipynb" for name in ("right", "unsolved", "broken", "damaged")]
+    for path, number in zip(paths, (2, 2, 3)):
         cells = [new_code_cell("x = 2"), new_code_cell(f"assert x == {number}, 'sizes'")]
         nbformat.write(new_notebook(cells=cells), path)
-    paths[2].write_text("{")
+    paths[3].write_text("{")
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "ri.py").write_text("assert x == 2")
+    (tmp_path / "solutions" / "un.py").write_text("assert x == 3, 'wrong solution'")
     before = paths[0].read_bytes()
     command = [sys.executable, ROOT / "tests" / "run_notebooks.py", *paths]
     done = subprocess.run(command, capture_output=True, text=True)
-    right, broken, damaged, last = done.stdout.splitlines()
-    assert done.returncode == 1 and last == "3 notebooks, 2 failed"
+    right, unsolved, broken, damaged, last = done.stdout.splitlines()
+    assert done.returncode == 1 and last == "4 notebooks, 3 failed"
     assert right.endswith(" s") and paths[0].read_bytes() == before
+    assert "FAILED, cell 3: AssertionError: wrong solution" in unsolved
     assert "FAILED, cell 2: AssertionError: sizes" in broken
     assert "FAILED, expected a notebook, got" in damaged

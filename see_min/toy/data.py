@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import eigh
 
 from see_min.errors import InputError, check_at_least, check_axes, check_ids
 from see_min.files import read_lines
@@ -247,6 +248,44 @@ def read_parallel(source, target):
         raise InputError(f"{source}, {target}: expected at least 1 line with words in both, "
                          "got none")
     return pairs
+
+
+# ------------------------------------------------------------------ the matrix of the notebooks
+
+EXAMPLE = ("numpy", "scipy", "matplotlib")  # whose docstrings make it
+
+
+def ppmi(ids, size, reach=4, skip=0):
+    """Positive pointwise mutual information of words that stand at most `reach` apart, (V, V).
+
+    max(0, ln(N_vw N / (N_v N_w))) of the ids (N,) from `skip` to V + skip = `size`. A word that
+    never occurs has a row of zeros.
+
+    >>> ppmi(np.array([0, 1, 0, 1]), 3, reach=1).round(2).tolist()
+    [[0.0, 0.69, 0.0], [0.69, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    N = np.zeros((size, size))
+    for d in range(1, reach + 1):
+        pairs = ids[:-d] * size + ids[d:]  # words that stand d places apart
+        N += np.bincount(pairs, minlength=size * size).reshape(size, size)  # (V, V)
+    N = (N + N.T)[skip:, skip:]
+    share = N.sum(1) / N.sum()  # (V,)
+    chance = np.outer(share, share)  # (V, V)
+    return np.log(np.divide(N / N.sum(), chance, out=np.ones_like(N), where=N > 0).clip(1))
+
+
+def example_matrix(size=2048, dimension=384):
+    """(words, counts (V,), E (V, D)): the word vectors of the notebooks, made of docstrings.
+
+    The D largest eigenvalues of the symmetric `ppmi` and their vectors, so that E E^T is near it.
+    The V most frequent words, the most frequent first; the special ones have no row.
+    """
+    corpus = build_corpus(default_documents(EXAMPLE), size + len(SPECIAL))
+    information = ppmi(corpus.train, len(corpus.words), skip=len(SPECIAL))  # (V, V)
+    values, vectors = eigh(information, subset_by_index=[size - dimension, size - 1])  # ascending
+    vectors = vectors * np.sign(vectors.sum(0))  # an eigenvector has no sign of its own
+    E = (vectors * np.sqrt(values))[:, ::-1]  # (V, D), the largest first
+    return corpus.words[len(SPECIAL):], corpus.counts[len(SPECIAL):], E
 
 
 # ------------------------------------------------------------------ batches
