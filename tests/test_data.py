@@ -378,3 +378,37 @@ def test_special_tokens_never_replace_and_rare_words_more_often_than_in_a_text()
 def test_sentences_without_words_and_chances_of_another_shape_are_refused(sentences, chances, text):
     with pytest.raises(InputError, match=text):
         span_rows(chances, 1, sentences)
+
+
+# ------------------------------------------------------------------ the matrix of the notebooks
+
+
+def test_ppmi_counts_pairs_one_by_one():
+    ids = np.random.default_rng(0).integers(0, 7, 60)
+    for reach, skip in ((1, 0), (3, 0), (3, 2)):
+        N = np.zeros((7, 7))
+        for i, v in enumerate(ids):
+            for j, w in enumerate(ids):
+                if v >= skip and w >= skip and 0 < abs(i - j) <= reach:
+                    N[v, w] += 1
+        expected = np.zeros((7, 7))
+        for v, w in np.argwhere(N):
+            chance = N[v].sum() * N[w].sum() / N.sum()
+            expected[v, w] = max(0, np.log(N[v, w] / chance))
+        found = data.ppmi(ids, 7, reach, skip)
+        np.testing.assert_allclose(found, expected[skip:, skip:], rtol=1e-12, atol=1e-12)
+        assert 0 < (found == 0).sum() < found.size
+
+
+def test_the_example_matrix_is_near_its_pairs(monkeypatch):
+    documents = ["a b c d e f g", "b a d c e g f", "a a b c f f g e"] * 20
+    monkeypatch.setattr(data, "default_documents", lambda packages: documents)
+    words, counts, E = data.example_matrix(size=7, dimension=7)
+    corpus = data.build_corpus(documents, 9)
+    assert words == corpus.words[2:] and counts.tolist() == corpus.counts[2:].tolist()
+    S = data.ppmi(corpus.train, 9, skip=2)
+    values, vectors = np.linalg.eigh(S)
+    positive = values > 0  # a root needs them
+    best = (vectors[:, positive] * values[positive]) @ vectors[:, positive].T
+    kept = data.example_matrix(size=7, dimension=int(positive.sum()))[2]
+    np.testing.assert_allclose(kept @ kept.T, best, rtol=1e-9, atol=1e-12)
