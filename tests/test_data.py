@@ -403,12 +403,10 @@ def test_ppmi_counts_pairs_one_by_one():
 def test_the_example_matrix_is_near_its_pairs(monkeypatch):
     documents = ["a b c d e f g", "b a d c e g f", "a a b c f f g e"] * 20
     monkeypatch.setattr(data, "default_documents", lambda packages: documents)
-    words, counts, E = data.example_matrix(size=7, dimension=7)
     corpus = data.build_corpus(documents, 9)
-    assert words == corpus.words[2:] and counts.tolist() == corpus.counts[2:].tolist()
-    S = data.ppmi(corpus.train, 9, skip=2)
-    values, vectors = np.linalg.eigh(S)
+    values, vectors = np.linalg.eigh(data.ppmi(corpus.train, 9, skip=2))
     positive = values > 0  # a root needs them
+    words, counts, E = data.example_matrix(size=7, dimension=int(positive.sum()))
+    assert words == corpus.words[2:] and counts.tolist() == corpus.counts[2:].tolist()
     best = (vectors[:, positive] * values[positive]) @ vectors[:, positive].T
-    kept = data.example_matrix(size=7, dimension=int(positive.sum()))[2]
-    np.testing.assert_allclose(kept @ kept.T, best, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(E @ E.T, best, rtol=1e-9, atol=1e-12)

@@ -25,8 +25,8 @@ STRIP = rf"""> **You are here** (boxed: the part of this page).
 > known units), plus a sum of $r$ products of short vectors (**leaves**) that an **index** looks up,
 > all through one **projection** $P$."""
 WORK = """> **Who does the work** (the matrix of these notebooks at 1/20 of its bytes,
-> [measured in 05](05_encoding_and_budget.ipynb#by-bytes)): the codes, which say what leaves a word
-> has, take 61 % of the bytes, the projection 26 %, the leaves 11 %, private vectors 1 %, sememes
+> [measured in 05](05_encoding_and_budget.ipynb#by-bytes)): the codes, which choose the leaves of a
+> word, take 61 % of the bytes, the projection 26 %, the leaves 11 %, private vectors 1 %, sememes
 > none ([10](10_does_knowledge_help.ipynb) asks why). Nearly all of the error is what the projection
 > cuts off."""
 CORE = ("00", "01", "02", "04", "05", "06", "08", "10")  # the others are electives
