@@ -93,7 +93,7 @@ def problems(notebook):
     exercises = "\n\n".join(c.source for c in section(notebook, "Exercises"))
     bullets = re.findall(r"^- ", "\n".join(c.source for c in section(notebook, "Summary")), re.M)
     paths = [match[0] for match in map(ABSOLUTE.search, texts(notebook)) if match]
-    about = r"^\*Reading time: \d+ minutes, exercises \d+; runs in .+\. You need: "
+    about = r"^\*Reading time: \d+ minutes, exercises \d+; runs in [^*]+?\.\s+You\s+need:\s"
     early = "01" <= head[2:4] <= "06"
     is_wrong = {
         "no **Claim** in the first cell": "**Claim" not in head,

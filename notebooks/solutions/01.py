@@ -21,6 +21,6 @@ def entry(leaves, place):
 
 check_3(entry)
 
-# 4. Try the eigenvectors of the sum of X X^T over all words, slot by slot (a Tucker basis): it turns
-#    every slot by itself, which closest products do not feel. What helps has to mix slots: a (D, D)
-#    matrix costs 147,456 numbers, as much as 384 words; a permutation costs 384 times 9 bits.
+# 4. Try the eigenvectors of the sum of X X^T over all words, slot by slot (a Tucker basis): it
+#    turns every slot by itself, which closest products do not feel. What helps has to mix slots: a
+#    (D, D) matrix costs 147,456 numbers, as many as 384 words; a permutation 384 times 9 bits.
