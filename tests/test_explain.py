@@ -1,8 +1,12 @@
 """Explanations: parts against dense computations, saved encodings, text, figures."""
 
 import argparse
-import json
+import html
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -10,8 +14,9 @@ from slow import close, slow_cosine, slow_term
 
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
-from see_min.experiments import explain
+from see_min.experiments import explain, page
 from see_min.experiments.explain import (
+    as_page,
     as_text,
     built,
     explain_words,
@@ -88,32 +93,23 @@ def test_parts_have_the_norms_cosines_and_shares_of_their_vectors(fits, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_spectrum_is_that_of_the_product_as_a_matrix(fits, case):
+def test_entropy_is_that_of_the_product_as_a_matrix(fits, case):
     encoding = fits[case]
     for w, word in SOME:
-        schmidt = built(encoding, word)["schmidt"]
+        entropy, most = built(encoding, word)["entropy"]
         product = slow_product(encoding, w).reshape(encoding.sizes[0], -1)
         weights = np.linalg.svd(product, compute_uv=False) ** 2
         p = weights / (weights.sum() or 1)  # a word whose private vector is all has no product
-        close(schmidt["spectrum"], p)
-        close(schmidt["entropy"], -sum(x * np.log(x) for x in p if x > 0))
-        assert schmidt["entropy"] <= schmidt["maximum"] + 1e-12
+        close(entropy, -sum(x * np.log(x) for x in p if x > 0))
+        assert entropy <= most + 1e-12
 
 
-def test_dense_rows_give_error_cosine_and_reach(fits):
+def test_dense_rows_give_explained_share_and_cosine(fits):
     encoding = fits["see"]
-    shape = encoding.projection.shape
-    projection = np.random.default_rng(0).standard_normal(shape)  # not orthonormal
-    bent = replace(encoding, projection=projection)
     for w, word in SOME:
-        found, row = built(bent, word, E0)["dense"], bent.rows([w])[0]
-        error = sum((E0[w] - row) ** 2) / sum(E0[w] ** 2)
-        close(found["error"], error)
+        found, row = built(encoding, word, E0)["dense"], encoding.rows([w])[0]
+        close(found["explained"], 1 - sum((E0[w] - row) ** 2) / sum(E0[w] ** 2))
         close(found["cosine"], slow_cosine(E0[w], row))
-        rest = E0[w] - np.linalg.lstsq(projection.T, E0[w], rcond=None)[0] @ projection
-        close(found["reach"], 1 - sum(rest**2) / sum(E0[w] ** 2))
-        assert found["explained"] <= found["reach"] + 1e-12
-    assert built(fits["paper"], WORDS[0], E0)["dense"]["reach"] == 1
 
 
 def test_nearest_words_are_those_of_a_search_over_all_whole_words(fits):
@@ -144,7 +140,7 @@ def test_order_one_has_no_spectrum_and_nameless_units_have_numbers(fits):
     flat = replace(fits["see"], tables=[np.ones((1, 1, fits["see"].inner_dim))],
                    index=np.zeros((V, 1, 1), int), slot_names=None, bag_names=None)
     found = explain_words(WORDS[:1], Lexicon({}), flat)
-    assert found[0]["built"]["schmidt"] is None and "Schmidt" not in as_text(found)
+    assert found[0]["built"]["entropy"] is None and "entanglement" not in as_text(found)
     assert found[0]["built"]["slots"] == [["unit:0"]]
     assert {part["kind"] for part in found[0]["built"]["bag"]} == {"unit"}
 
@@ -202,11 +198,11 @@ def command(fits, tmp_path, capsys):
 
 def test_a_saved_encoding_is_read_and_nothing_is_fitted(command, fits, tmp_path, monkeypatch):
     monkeypatch.setattr("see_min.recipe.fit", None)
-    said = command(tmp_path / "e.npz", WORDS[0], "xyzzy", "--dense", tmp_path / "e.npy", "--json",
-                   "--plot", tmp_path / "a.svg")
-    found = json.loads(said)
-    assert found[0]["built"] == built(fits["see"], WORDS[0], E0) and found[1]["built"] is None
-    assert (tmp_path / "a.svg").exists()
+    said = command(tmp_path / "e.npz", WORDS[0], "xyzzy", "--dense", tmp_path / "e.npy",
+                   "--plot", tmp_path / "a.svg", "--html", tmp_path / "a.html")
+    assert said == as_text(explain_words([WORDS[0], "xyzzy"], sample_lexicon(), fits["see"], E0),
+                           encoded=True)
+    assert (tmp_path / "a.svg").exists() and (tmp_path / "a.html").exists()
     assert "xyzzy is no whole word" in command(tmp_path / "e.npz", "xyzzy")
 
 
@@ -217,6 +213,7 @@ def test_without_a_file_the_lexicon_tells_what_it_knows(command):
 
 @pytest.mark.parametrize("arguments, text", [
     (("adds", "--plot", "a.png"), "plot: expected FILE before the words with it, got none"),
+    (("adds", "--html", "a.html"), "html: expected FILE before the words with it, got none"),
     (("adds", "--dense", "e.npy"), "dense: expected FILE before the words with it, got none"),
     (("nowhere.npz", "adds"), "nowhere.npz: expected an encoding or a folder, got no such file"),
     (("d.npy", "adds"), "d.npy: expected an encoding or a folder, got another file"),
@@ -224,6 +221,7 @@ def test_without_a_file_the_lexicon_tells_what_it_knows(command):
     (("e.npz", "adds", "--plot", "a.gif"), "plot: expected a name that ends in .*, got .gif"),
     (("e.npz", "adds", "--dense", "d.npy"), r"dense: expected shape \(62, 12\), got \(3, 2\)"),
     (("e.npz", "adds", "xyzzy", "--plot", "a.png"), "plot: expected a word of the vocabulary, got"),
+    (("e.npz", "xyzzy", "--html", "a.html"), "html: expected a word of the vocabulary, got 'xyz"),
     (("bare.npz", "adds"), "bare.npz: expected an encoding with its words, got none"),
 ])
 def test_wrong_arguments_are_refused(command, fits, tmp_path, monkeypatch, arguments, text):
@@ -233,6 +231,90 @@ def test_wrong_arguments_are_refused(command, fits, tmp_path, monkeypatch, argum
     with pytest.raises(InputError, match=text):
         command(*arguments)
     assert not list(tmp_path.glob("a.*"))
+
+
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_browser = pytest.mark.skipif(not BROWSER, reason="no chromium")
+
+
+def open_page(text, path, word=""):
+    """{id: text} of what a browser shows of a page with a word typed, the page's sources apart."""
+    path.write_text(text, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+             f"--user-data-dir={path.parent / 'browser'}"]
+    done = subprocess.run([BROWSER, *flags, f"{path.as_uri()}#{quote(word)}"], timeout=300,
+                          capture_output=True, text=True)
+    dom = re.sub(r"<(script|style|h3|summary).*?</\1>", "", done.stdout, flags=re.S)
+    found = re.findall(r'id="(\w+)"[^>]*>(.*?)(?= id="|$)', dom, re.S)
+    return {name: html.unescape(re.sub("<[^>]*>?", " ", inside)).strip() for name, inside in found}
+
+
+def shown_row(shown):
+    return np.array(shown["row"].split(), dtype=float)
+
+
+FLAT = {"order 1": dict(tables=[np.random.default_rng(3).standard_normal((V, 2, D))], index=None,
+                        projection=None, bag=None, bag_vectors=None, slot_names=None, bits=None)}
+
+
+@needs_browser
+@pytest.mark.parametrize("case", ["see-derived", "see-shared", "order 3", *FLAT])
+def test_a_browser_rebuilds_the_rows_and_finds_the_neighbours(fits, tmp_path, case):
+    encoding = replace(fits["see"], **FLAT[case]) if case in FLAT else fits[case]
+    first, typed = WORDS[40], WORDS[7]
+    text = as_page(explain_words([first], sample_lexicon(), encoding, E0), encoding)
+    rows = encoding.rows(list(rows_of_words(NAMES).values()))  # (W, D)
+    shown, one = open_page(text, tmp_path / "a.html", typed), built(encoding, typed)
+    row = encoding.rows([one["row"]])[0]
+    assert shown["title"] == typed and np.abs(shown_row(shown) - row).max() < 1e-5
+    close(float(shown["check"].split(":")[1]), ((rows @ row) ** 2).sum(), rtol=1e-5)
+    assert shown["after"].split() == [x for w, c in one["nearest"] for x in (f"{c:.3f}", w)]
+    assert shown["before"] == "not in this page"
+    for part in one["bag"]:
+        assert f"{part['kind']}:{part['name']}  {100 * part['share']:.0f} %" in shown["parts"]
+    assert all(name in shown["codes"] for names in one["slots"] for name in names)
+    if case == "see-derived":  # no word typed: the first that was asked for
+        pairs = built(encoding, first, E0)["dense"]["nearest"]
+        shown = open_page(text, tmp_path / "a.html")
+        assert shown["before"].split() == [x for w, c in pairs for x in (f"{c:.3f}", w)]
+
+
+@needs_browser
+def test_another_number_in_the_page_is_another_row_and_another_checksum(fits, tmp_path):
+    encoding = fits["see"]
+    bent = replace(encoding, projection=encoding.projection * 1.001)
+    text = as_page(explain_words(WORDS[:1], Lexicon({}), bent), bent)
+    shown, row = open_page(text, tmp_path / "a.html"), encoding.rows([0])[0]
+    assert np.abs(shown_row(shown) - row).max() > 1e-5
+    right = ((encoding.rows(list(rows_of_words(NAMES).values())) @ row) ** 2).sum()
+    assert abs(float(shown["check"].split(":")[1]) / right - 1) > 1e-3
+
+
+EVIL = ["<script>x</script>", "<!--", "</script><img src=x onerror=alert(1)>", "&lt;", "%"]
+
+
+@needs_browser
+def test_a_word_that_is_markup_is_text(fits, tmp_path):
+    numbers = {word: row for row, word in enumerate(EVIL)}
+    named = replace(fits["see"], bag_names=[f"word:{EVIL[0]}"] * fits["see"].bag.shape[1])
+    text = page.page(named, numbers, EVIL[:1])
+    assert text.count("<script") == 2 and "<!--" not in text
+    assert "http" not in text.replace("http-equiv", "")  # nothing is fetched
+    for word in EVIL[1:3]:
+        shown = open_page(text, tmp_path / "a.html", word)
+        assert shown["title"] == word and all(other in shown["after"] for other in {*EVIL} - {word})
+    shown = open_page(text, tmp_path / "a.html", "<b>nobody</b>")
+    assert shown["note"] == "no whole word of this page: <b>nobody</b>" and not shown["title"]
+
+
+def test_a_page_of_a_large_vocabulary_keeps_the_first_words_and_says_so(fits, monkeypatch):
+    encoding = fits["see"]
+    monkeypatch.setattr(page, "LARGEST", 5 * encoding.inner_dim)
+    numbers = rows_of_words(NAMES)
+    text = page.page(encoding, numbers, [WORDS[40]])
+    assert f'"words": ["{WORDS[40]}", "{WORDS[0]}", "{WORDS[1]}", "{WORDS[2]}", ' in text
+    assert f"This page holds 5 of its {len(numbers)} whole words" in text
 
 
 def test_a_compressed_checkpoint_is_read_and_a_dense_one_refused(fits, tmp_path):

@@ -15,7 +15,9 @@ from see_min.entangle import entangled_rows, entanglement_entropy, schmidt_spect
 from see_min.errors import InputError, check_shape, require
 from see_min.experiments import reports, sources
 from see_min.experiments.options import LEXICON
+from see_min.experiments.page import page
 from see_min.experiments.similarity import cosines, row_of
+from see_min.files import write_atomic
 from see_min.units import Unit
 from see_min.words.formats import load_lexicon
 from see_min.words.kdml import draw, parse_definition
@@ -133,8 +135,8 @@ def built(encoding, word, dense=None, rows=None):
         "rank": encoding.rank, "parameters": int(encoding.parameters),
         "ratio": float(V * D / encoding.parameters), "slots": slot_units(encoding, row),
         "bag": [unit._asdict() | own for unit, own in zip(units, shares)], "product": share,
-        "schmidt": schmidt_facts(encoding, product), "nearest": after,
-        "dense": None if dense is None else dense_facts(dense, encoding, numbers, row, after),
+        "entropy": product_entropy(encoding, product), "nearest": after,
+        "dense": None if dense is None else dense_facts(dense, rows, numbers, row, after),
     }
 
 
@@ -168,29 +170,24 @@ def part_facts(parts, x):
             for values in zip(norms, angles, shares)]
 
 
-def schmidt_facts(encoding, product):
-    """The entanglement of slot 1 with the rest, None for order 1."""
+def product_entropy(encoding, product):
+    """Entanglement of slot 1 with the rest: entropy and its maximum in nats; None for order 1."""
     if encoding.order == 1:
         return None
     left = encoding.sizes[0]
-    spectrum = schmidt_spectrum(product, encoding.sizes, 1)  # (min(q_1, q_2 .. q_n),)
     bound = min(encoding.rank, left, encoding.inner_dim // left)
-    return {"spectrum": spectrum.tolist(), "entropy": float(entanglement_entropy(spectrum)),
-            "maximum": float(np.log(bound))}
+    spectrum = schmidt_spectrum(product, encoding.sizes, 1)  # (min(q_1, q_2 .. q_n),)
+    return float(entanglement_entropy(spectrum)), float(np.log(bound))
 
 
-def dense_facts(dense, encoding, numbers, row, after):
-    """Error, explained share, reach (what the projection allows), cosine, nearest words before."""
-    target, own = np.asarray(dense[row], dtype=float), encoding.rows([row])[0]  # (D,), (D,)
-    size = (target @ target) or 1.0
-    error, reach = float(((target - own) ** 2).sum() / size), 1.0
-    if encoding.projection is not None:
-        basis = np.linalg.qr(encoding.projection.T)[0]  # (D, d'); finetuning moves the projection
-        reach = float(((target @ basis) ** 2).sum() / size)
+def dense_facts(dense, rows, numbers, row, after):
+    """Explained share of the squared norm, cosine, nearest words before, how many stayed."""
+    target, own = np.asarray(dense[row], dtype=float), rows[row]  # (D,), (D,)
+    error = float(((target - own) ** 2).sum() / ((target @ target) or 1))
     before = nearest_words(dense, numbers, row)
     same = len({word for word, _ in before} & {word for word, _ in after})
-    return {"error": error, "explained": 1 - error, "reach": reach,
-            "cosine": float(cosines([target], [own])[0]), "nearest": before, "same": same}
+    return {"explained": 1 - error, "cosine": float(cosines([target], [own])[0]),
+            "nearest": before, "same": same}
 
 
 def nearest_words(rows, numbers, row, count=NEAREST):
@@ -254,17 +251,16 @@ def _built_lines(built):
     lines = ["", f"token {built['token']}, row {built['row']:,} of {V:,}",
              f"{built['parameters']:,} of {V * D:,} parameters, ratio {built['ratio']:.1f}"]
     lines += ["", *_unit_lines(built)]
-    schmidt, dense = built["schmidt"], built["dense"]
-    if schmidt:
-        values = "  ".join(f"{value:.3f}" for value in schmidt["spectrum"] if value >= 5e-4)
-        lines += ["", "Schmidt spectrum of the product, slot 1 against the rest"]
-        lines += _wrap(f"  {values}", 2)
-        lines += [f"entropy {schmidt['entropy']:.2f} nats of at most {schmidt['maximum']:.2f}"]
+    dense = built["dense"]
+    if built["entropy"]:
+        entropy, most = built["entropy"]
+        lines += [f"entanglement of the product, slot 1 with the rest: {entropy:.2f} nats "
+                  f"of at most {most:.2f}"]
     after = [f"{cosine:6.3f}  {word}" for word, cosine in built["nearest"]]
     if not dense:
         return [*lines, "", "nearest words", *(f"  {word}" for word in after)]
-    lines += ["", f"explained {dense['explained']:.0%} of the squared norm (the projection allows "
-              f"{dense['reach']:.0%}), cosine {dense['cosine']:.3f} with the dense row"]
+    lines += ["", f"explained {dense['explained']:.0%} of the squared norm, "
+              f"cosine {dense['cosine']:.3f} with the dense row"]
     before = [f"{cosine:6.3f}  {word}" for word, cosine in dense["nearest"]]
     wide = max([24, *map(len, before)])
     lines += ["", f"nearest words, {dense['same']} of {len(after)} the same"]
@@ -287,70 +283,37 @@ def _unit_lines(built):
     return lines
 
 
+def as_page(explanations, encoding):
+    """A page of HTML with these words of an encoding; others can be typed into it."""
+    numbers = rows_of_words(encoding.words)
+    shown = {word if (word := one["word"]) in numbers else word.lower(): one["built"]["dense"]
+             for one in explanations if one["built"]}
+    before = {word: dense["nearest"] for word, dense in shown.items() if dense}
+    return page(encoding, numbers, list(shown), before)
+
+
 def plot(explanation, path):
-    """Draw how a word is built, entanglement, nearest words; InputError for an unknown word."""
+    """Draw the parts of a word and their shares: what its bag adds up, and the product."""
     from matplotlib import rc_context
 
     built = explanation["built"]
-    if built is None:
-        word = explanation["word"]
-        raise InputError(f"plot: expected a word of the vocabulary, got {word!r}")
     V, D = built["shape"]
-    before, after = built["dense"]["nearest"] if built["dense"] else [], built["nearest"]
+    bag = sorted(built["bag"], key=lambda part: -part["share"])[:MAX_UNITS]
+    parts = [*bag, {"kind": "product", "name": ""} | built["product"]]
     with rc_context({"text.parse_math": False}):  # words may have dollars
         title = f"{explanation['word']}: {V:,} × {D} embedding at 1/{built['ratio']:.1f}"
-        fig = reports.new_figure(11, 7.2, title)
-        grid = fig.subplots(2, 2)
-        _draw_units(grid[0, 0], built)
-        _draw_spectrum(grid[0, 1], built["schmidt"])
-        _draw_nearest(grid[1, 0], before, after, "Nearest words before")
-        _draw_nearest(grid[1, 1], after, before, "Nearest words after")
+        fig = reports.new_figure(7.5, 1.6 + 0.32 * len(parts), title)
+        axis = fig.subplots()
+        for y, part in enumerate(parts):
+            axis.barh(y, part["share"], 0.6, color=COLOURS.get(part["kind"], reports.GREY))
+            axis.text(max(part["share"], 0), y, f"  {part['share']:.0%}", va="center", fontsize=9)
+        axis.set_yticks(range(len(parts)), [f"{part['kind']} {part['name']}" for part in parts])
+        axis.invert_yaxis()
+        axis.margins(x=0.15)
+        axis.set_xlabel("share of the squared norm of the row before the projection")
+        axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axis.spines[["top", "right"]].set_visible(False)
         return reports.save_figure(fig, path)
-
-
-def _draw_units(axis, built):
-    """Bars: the norm of every vector in the bag and of the product, with its share."""
-    bag = sorted(built["bag"], key=lambda part: -part["norm"])[:MAX_UNITS]
-    parts = [*bag, {"kind": "product", "name": ""} | built["product"]]
-    for y, part in enumerate(parts):
-        axis.barh(y, part["norm"], 0.6, color=COLOURS.get(part["kind"], reports.GREY))
-        axis.text(part["norm"], y, f"  {round(100 * part['share'])} %", va="center", fontsize=8)
-    names = [f"{part['kind']} {part['name']}" for part in parts]
-    axis.set_yticks(range(len(parts)), names, fontsize=8)
-    axis.invert_yaxis()
-    axis.margins(x=0.2)
-    _label(axis, "Units, added up", "norm of the vector, share of the row")
-
-
-def _draw_spectrum(axis, schmidt):
-    if schmidt is None:
-        axis.set_axis_off()
-        return
-    values = schmidt["spectrum"][:16]
-    axis.bar(range(1, len(values) + 1), values, 0.7, color=reports.GREEN)
-    axis.set_xticks(range(1, len(values) + 1))
-    entropy = f"{schmidt['entropy']:.2f} nats of at most {schmidt['maximum']:.2f}"
-    _label(axis, f"Entanglement: {entropy}", "Schmidt weights, slot 1 against the rest")
-
-
-def _label(axis, title, below):
-    axis.set_title(title, loc="left", fontsize=11)
-    axis.set_xlabel(below, fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_nearest(axis, pairs, others, title):
-    """A ranked list, blue where a word stands in the other list too."""
-    axis.set_axis_off()
-    if not pairs:
-        return
-    both = {word for word, _ in others}
-    for y, (word, cosine) in enumerate(pairs):
-        colour = reports.BLUE if word in both else reports.GREY
-        axis.barh(y, max(cosine, 0), 0.75, color=colour, alpha=0.3)
-        axis.text(0.02, y, f"{word}  {cosine:.2f}", va="center", fontsize=9)
-    axis.set(xlim=(0, 1), ylim=(len(pairs) - 0.4, -0.6))
-    axis.set_title(f"{title}" + ", blue: in both" * bool(both), loc="left", fontsize=11)
 
 
 def add_arguments(parser):
@@ -361,14 +324,15 @@ def add_arguments(parser):
     parser.add_argument("--dense", metavar="FILE",
                         help="the matrix, checkpoint or folder as it was")
     parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
-    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw the first word: .png, .svg or .pdf")
+    parser.add_argument("--html", metavar="FILE",
+                        help="a page that shows these words, and others as they are typed")
 
 
 def run(arguments, command):
     """Print what words are made of, draw the first; InputError for what cannot be used."""
     path, words = _split(arguments.words)
-    for name in ("dense", "plot"):
+    for name in ("dense", "plot", "html"):
         if getattr(arguments, name) and path is None:
             raise InputError(f"{name}: expected FILE before the words with it, got none")
     if arguments.plot:
@@ -377,10 +341,15 @@ def run(arguments, command):
     encoding = None if path is None else load_encoding(path)
     dense = None if arguments.dense is None else load_dense(arguments.dense, encoding.shape)
     found = explain_words(words, lexicon, encoding, dense)
-    text = reports.as_json(found) if arguments.json else as_text(found, encoding is not None)
-    print(text, end="")
+    for name in ("plot", "html"):
+        if getattr(arguments, name) and found[0]["built"] is None:
+            raise InputError(f"{name}: expected a word of the vocabulary, got {words[0]!r}")
+    print(as_text(found, encoding is not None), end="")
     if arguments.plot:
         print(f"written: {plot(found[0], arguments.plot)}", file=sys.stderr)
+    if arguments.html:
+        text = as_page(found, encoding)
+        print(f"written: {write_atomic(arguments.html, text)}", file=sys.stderr)
 
 
 def _split(arguments):
