@@ -1,0 +1,224 @@
+"""Rows of words that a vocabulary lacks, from what is known of them.
+
+    B = (M^T M + ridge)^-1 M^T (E - m)          vectors of units (U, D), from the rows E there are
+    E[w] = m + c sum_u M[w, u] B[u]             c gives what is added its usual length
+
+M (V, U) says which units a word has: a word of many senses is the sum of its senses, scaled to
+length 1; the mean row is m (D,). A fit is worth its codes where a word has a row to code. Of a new
+word there is no row: what is known of it is all there is. The paper does not speak of new words.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+
+from see_min.encoding import private_units
+from see_min.entangle import entangled_rows
+from see_min.errors import InputError, check_finite, check_shape
+from see_min.storage import rounded
+from see_min.units import Unit, morpheme_units
+from see_min.words.formats import load_lexicon
+from see_min.words.lexicon import Lexicon
+from see_min.words.tokens import Token, normalise
+from see_min.words.vocabulary import annotate_tokens
+
+RIDGE = 1.0  # beside sums of squares of about one per word that has a unit
+PART = 0.5  # length of a morpheme and of whole definitions, where the sememes have length 1
+STEPS = 30  # of conjugate gradients
+
+
+def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
+    """Rows (N, D) of words outside the vocabulary of an encoding.
+
+    Parameters
+    ----------
+    encoding : SememeEncoding with its words; anything with `rows(ids)` and `words` will do
+    words : list of N str, or {word: senses}
+        Senses are lists of sememes, head first: a definition by hand. None: the lexicon's.
+        Morphemes are found among those of the vocabulary.
+    lexicon : str or Lexicon, as in `see_min.encode`
+    pieces : {word: ids}, optional
+        Tokens that spell a word: a word of which nothing is known gets the mean of their rows.
+
+    Raises
+    ------
+    InputError
+        If the encoding has no words, or nothing is known of a word, which the text names.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> E = np.array([[2., 0.], [3., 1.], [0., 2.], [1., 3.]])
+    >>> kept = SimpleNamespace(words=["add", "more", "cut", "less"], rows=lambda ids: E[ids])
+    >>> lexicon = Lexicon.of({w: [[k]] for w, k in zip(kept.words, "uudd")})
+    >>> new_rows(kept, {"plus": [["u"]]}, lexicon).round(2)
+    array([[2.62, 0.38]])
+    """
+    notes, own = annotated(encoding, words, lexicon, seed)
+    model = UnitVectors(encoding, notes)
+    unknown = [word for word, note in zip(words, own) if not model.knows(note)]
+    lost = [word for word in unknown if not (pieces or {}).get(word)]
+    if lost:
+        raise InputError(f"words: expected something known of each, got nothing of {lost[0]!r}")
+    rows = model.rows(own)  # (N, D)
+    for i, word in enumerate(words):
+        if word in unknown:
+            rows[i] = encoding.rows(np.asarray(pieces[word])).mean(0)
+    return rows
+
+
+def annotated(encoding, words, lexicon="sample", seed=0):
+    """Annotations of the vocabulary of an encoding, and of new words."""
+    if encoding.words is None:
+        raise InputError("encoding: expected one that knows its words, got none")
+    lexicon = lexicon if isinstance(lexicon, Lexicon) else load_lexicon(lexicon)
+    given = words if isinstance(words, dict) else {}
+    fresh = [Token(word, "word", True) for word in words]
+    notes = annotate_tokens([*normalise(encoding.words), *fresh], lexicon, seed)
+    own = [replace(note, senses=tuple(map(tuple, given[word]))) if given.get(word) else note
+           for word, note in zip(words, notes[len(encoding.words) :])]
+    return notes[: len(encoding.words)], own
+
+
+def described(text, lexicon):
+    """Senses of a definition in words: those of its words, which are known for what they mean.
+
+    >>> described("a fast car", Lexicon.of({"fast": [["quick"]], "car": [["vehicle", "land"]]}))
+    (('quick',), ('vehicle', 'land'))
+    """
+    senses = (lexicon.senses(word.strip(".,;:()\"'")) for word in text.split())
+    return tuple(dict.fromkeys(sense for own in senses for sense in own))
+
+
+class UnitVectors:
+    """Vectors of units, by ridge regression from the units of words to their rows.
+
+    `words` (N,), all that have a unit when left out, are those from which it learns.
+    """
+
+    def __init__(self, encoding, notes, words=None, ridge=RIDGE):
+        owned = [weighted_units(note) for note in notes]
+        some = range(len(notes)) if words is None else words
+        count = Counter(unit for w in some for unit in owned[w])
+        self.number = {unit: u for u, unit in enumerate(u for u in count if count[u] > 1)}
+        words = np.array([w for w in some if owned[w].keys() & self.number.keys()], dtype=int)
+        if not len(words):
+            raise InputError("lexicon: expected units that two words share, got none")
+        inner = getattr(encoding, "inner_rows", encoding.rows)
+        self.P = getattr(encoding, "projection", None)  # (d', D)
+        X = np.asarray(inner(words), dtype=float)  # (N, d')
+        self.mean = X.mean(0)  # (d',)
+        X = X - self.mean
+        self.length = self.norms(X).mean()
+        self.vectors = ridge_solution(self.incidence(notes, words), X, ridge)  # (U, d')
+
+    def norms(self, X):
+        """Lengths (N,) of rows before the projection, after it."""
+        return np.linalg.norm(X, axis=1) if self.P is None else np.linalg.norm(X @ self.P, axis=1)
+
+    def knows(self, note):
+        return bool(weighted_units(note).keys() & self.number.keys())
+
+    def incidence(self, notes, words=None):
+        """M (N, U)."""
+        entries = [(i, self.number[unit], x)
+                   for i, w in enumerate(range(len(notes)) if words is None else words)
+                   for unit, x in weighted_units(notes[w]).items() if unit in self.number]
+        rows, columns, values = zip(*entries) if entries else ((), (), ())
+        shape = (len(notes) if words is None else len(words), len(self.number))
+        return scipy.sparse.csr_array((np.array(values, float), (rows, columns)), shape=shape)
+
+    def rows(self, notes):
+        """Rows (N, D); the mean row for a note without a unit."""
+        X = self.incidence(notes) @ self.vectors  # (N, d')
+        X *= (self.length / np.maximum(self.norms(X), 1e-12))[:, None]
+        X += self.mean
+        return X if self.P is None else X @ self.P  # (N, D)
+
+
+def weighted_units(note):
+    """{unit: its entry of M} of an Annotation.
+
+    >>> from see_min import Annotation
+    >>> note = Annotation((("car", "part"), ("car",)), ("wheel",))
+    >>> [f"{unit} {x:.2f}" for unit, x in weighted_units(note).items()][:3]
+    ['sememe:car 0.89', 'sememe:part 0.45', 'sense:car part 0.35']
+    """
+    sememes = Counter(Unit("sememe", n) for sense in note.senses for n in dict.fromkeys(sense))
+    whole = Counter(Unit("sense", " ".join(sorted(sense))) for sense in note.senses)
+    out = {}
+    for part, length in ((sememes, 1.0), (whole, PART)):
+        size = sum(x * x for x in part.values()) ** 0.5
+        out |= {unit: length * x / size for unit, x in part.items()}
+    return out | dict.fromkeys(morpheme_units(note.morphemes), PART)
+
+
+def ridge_solution(M, X, ridge=RIDGE, steps=STEPS):
+    """(M^T M + ridge)^-1 M^T X (U, d') by conjugate gradients: U may be too large for a matrix.
+
+    Source: Hestenes and Stiefel 1952, on all columns at once, scaled by the diagonal.
+    """
+    turned = M.T.tocsr()  # (U, N)
+    scale = (turned.power(2).sum(1) + ridge)[:, None]  # (U, 1)
+    B = np.zeros((M.shape[1], X.shape[1]))  # (U, d')
+    left = turned @ X
+    step = left / scale
+    gain = (left * step).sum(0)  # (d',)
+    for _ in range(steps):
+        image = turned @ (M @ step) + ridge * step  # (U, d')
+        along = gain / np.maximum((step * image).sum(0), 1e-300)  # (d',)
+        B += along * step
+        left -= along * image
+        better = left / scale
+        gain, before = (left * better).sum(0), gain
+        step = better + gain / np.maximum(before, 1e-300) * step
+    return B
+
+
+def with_rows(encoding, words, rows, notes=None):
+    """The encoding with further words, whose rows (N, D) are private vectors in the span of P.
+
+    A row outside that span is replaced by the nearest one in it, and rounded as the rest. `notes`
+    name what a row is made of. InputError for an encoding without an index, whose units are words,
+    and for words that it has.
+
+    >>> from see_min import SememeEncoding
+    >>> leaf, book = np.eye(2)[:1, :, None], np.array([[[0.]], [[1.]]])
+    >>> kept = SememeEncoding([leaf[:, :1], book], np.array([[[0, 1]]]), words=["a"])
+    >>> with_rows(kept, ["b"], np.array([[3.]])).rows([0, 1]).tolist()
+    [[1.0], [3.0]]
+    """
+    if encoding.index is None:
+        raise InputError("encoding: expected one with an index, got one whose units are words")
+    names = encoding.words and [*encoding.words, *words]
+    if names and len(set(names)) < len(set(encoding.words)) + len(words):
+        raise InputError("words: expected new ones, each once, got one that is there")
+    rows = check_finite("rows", check_shape("rows", rows, len(words), encoding.shape[1]))
+    P, N, V = encoding.projection, len(words), len(encoding)
+    inner = rows if P is None else np.linalg.lstsq(P.T, rows.T, rcond=None)[0].T  # (N, d')
+    index = np.concatenate([encoding.index, np.zeros((N, *encoding.index.shape[1:]), int)])
+    tables = [table[:1] for table in encoding.tables]  # code 0 everywhere
+    vectors = inner - entangled_rows([np.broadcast_to(t, (N, *t.shape[1:])) for t in tables])
+    old = np.zeros((0, encoding.inner_dim)) if encoding.bag is None else encoding.bag_vectors
+    M = scipy.sparse.csr_array((V, 0)) if encoding.bag is None else encoding.bag
+    place = len(private_units(M)[0])  # private vectors stand first, by row
+    bag = scipy.sparse.hstack([
+        scipy.sparse.vstack([M[:, :place], scipy.sparse.csr_array((N, place))]),
+        scipy.sparse.vstack([scipy.sparse.csr_array((V, N)), scipy.sparse.eye_array(N)]),
+        scipy.sparse.vstack([M[:, place:], scipy.sparse.csr_array((N, M.shape[1] - place))]),
+    ], format="csr")  # (V + N, U + N)
+    named = encoding.bag_names if encoding.bag is not None else []
+    if named is not None:
+        named = [*named[:place], *map(private_name, words, notes or [None] * N), *named[place:]]
+    vectors = np.concatenate([old[:place], vectors, old[place:]])  # (U + N, d')
+    grown = replace(encoding, index=index, bag=scipy.sparse.csr_array(bag), bag_vectors=vectors,
+                    words=names, bag_names=named)
+    return rounded(grown, encoding.bits) if encoding.bits else grown
+
+
+def private_name(word, note=None):
+    """The unit of a new word: itself, or the units whose sum it is."""
+    units = [] if note is None else note.units
+    return Unit("sum", " + ".join(map(str, units))) if units else Unit("word", word)
