@@ -83,13 +83,13 @@ def annotated(encoding, words, lexicon="sample", seed=0):
 
 
 def described(text, lexicon):
-    """Senses of a definition in words: those of its words, which are known for what they mean.
+    """Senses of a definition in words: those of its words but for HowNet's function words.
 
     >>> described("a fast car", Lexicon.of({"fast": [["quick"]], "car": [["vehicle", "land"]]}))
     (('quick',), ('vehicle', 'land'))
     """
     senses = (lexicon.senses(word.strip(".,;:()\"'")) for word in text.split())
-    return tuple(dict.fromkeys(sense for own in senses for sense in own))
+    return tuple(dict.fromkeys(s for own in senses for s in own if "FuncWord" not in s))
 
 
 class UnitVectors:
