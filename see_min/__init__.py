@@ -15,7 +15,7 @@ from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, kron_rows, schmidt_spectrum
 from see_min.errors import InputError
 from see_min.fitting import fit, relative_error
-from see_min.new_words import new_rows, with_rows
+from see_min.new_words import new_rows, with_words
 from see_min.recipe import encode
 from see_min.tensor_train import tt_svd, tt_to_tensor
 from see_min.units import Annotation, Unit, Units, annotate, assign, random_units, shuffled

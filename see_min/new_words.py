@@ -14,8 +14,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse
 
-from see_min.encoding import private_units
-from see_min.entangle import entangled_rows
+from see_min.encoding import with_private_rows
 from see_min.errors import InputError, check_finite, check_shape
 from see_min.storage import rounded
 from see_min.units import Unit, morpheme_units
@@ -108,7 +107,7 @@ class UnitVectors:
             raise InputError("lexicon: expected units that two words share, got none")
         inner = getattr(encoding, "inner_rows", encoding.rows)
         self.P = getattr(encoding, "projection", None)  # (d', D)
-        X = np.asarray(inner(words), dtype=float)  # (N, d')
+        X = np.asarray(inner(words), dtype=np.float32)  # (N, d'): half the time of float64
         self.mean = X.mean(0)  # (d',)
         X = X - self.mean
         self.length = self.norms(X).mean()
@@ -128,7 +127,7 @@ class UnitVectors:
                    for unit, x in weighted_units(notes[w]).items() if unit in self.number]
         rows, columns, values = zip(*entries) if entries else ((), (), ())
         shape = (len(notes) if words is None else len(words), len(self.number))
-        return scipy.sparse.csr_array((np.array(values, float), (rows, columns)), shape=shape)
+        return scipy.sparse.csr_array((np.array(values, np.float32), (rows, columns)), shape=shape)
 
     def rows(self, notes):
         """Rows (N, D); the mean row for a note without a unit."""
@@ -177,44 +176,29 @@ def ridge_solution(M, X, ridge=RIDGE, steps=STEPS):
     return B
 
 
-def with_rows(encoding, words, rows, notes=None):
-    """The encoding with further words, whose rows (N, D) are private vectors in the span of P.
+def with_words(encoding, words, rows, notes=None):
+    """The encoding with further words, whose rows (N, D) are private vectors, rounded as the rest.
 
-    A row outside that span is replaced by the nearest one in it, and rounded as the rest. `notes`
-    name what a row is made of. InputError for an encoding without an index, whose units are words,
-    and for words that it has.
+    `notes`, their Annotations, name what a row is made of. InputError for words that it has, twice
+    the same, or an encoding without an index.
 
     >>> from see_min import SememeEncoding
-    >>> leaf, book = np.eye(2)[:1, :, None], np.array([[[0.]], [[1.]]])
-    >>> kept = SememeEncoding([leaf[:, :1], book], np.array([[[0, 1]]]), words=["a"])
-    >>> with_rows(kept, ["b"], np.array([[3.]])).rows([0, 1]).tolist()
+    >>> book = np.array([[[0.]], [[1.]]])
+    >>> kept = SememeEncoding([np.ones((1, 1, 1)), book], np.array([[[0, 1]]]), words=["a"])
+    >>> with_words(kept, ["b"], np.array([[3.]])).rows([0, 1]).tolist()
     [[1.0], [3.0]]
     """
-    if encoding.index is None:
-        raise InputError("encoding: expected one with an index, got one whose units are words")
-    names = encoding.words and [*encoding.words, *words]
-    if names and len(set(names)) < len(set(encoding.words)) + len(words):
+    V, N = len(encoding), len(words)
+    if len({*(encoding.words or ()), *words}) < len(set(encoding.words or ())) + N:
         raise InputError("words: expected new ones, each once, got one that is there")
-    rows = check_finite("rows", check_shape("rows", rows, len(words), encoding.shape[1]))
-    P, N, V = encoding.projection, len(words), len(encoding)
-    inner = rows if P is None else np.linalg.lstsq(P.T, rows.T, rcond=None)[0].T  # (N, d')
-    index = np.concatenate([encoding.index, np.zeros((N, *encoding.index.shape[1:]), int)])
-    tables = [table[:1] for table in encoding.tables]  # code 0 everywhere
-    vectors = inner - entangled_rows([np.broadcast_to(t, (N, *t.shape[1:])) for t in tables])
-    old = np.zeros((0, encoding.inner_dim)) if encoding.bag is None else encoding.bag_vectors
-    M = scipy.sparse.csr_array((V, 0)) if encoding.bag is None else encoding.bag
-    place = len(private_units(M)[0])  # private vectors stand first, by row
-    bag = scipy.sparse.hstack([
-        scipy.sparse.vstack([M[:, :place], scipy.sparse.csr_array((N, place))]),
-        scipy.sparse.vstack([scipy.sparse.csr_array((V, N)), scipy.sparse.eye_array(N)]),
-        scipy.sparse.vstack([M[:, place:], scipy.sparse.csr_array((N, M.shape[1] - place))]),
-    ], format="csr")  # (V + N, U + N)
-    named = encoding.bag_names if encoding.bag is not None else []
-    if named is not None:
-        named = [*named[:place], *map(private_name, words, notes or [None] * N), *named[place:]]
-    vectors = np.concatenate([old[:place], vectors, old[place:]])  # (U + N, d')
-    grown = replace(encoding, index=index, bag=scipy.sparse.csr_array(bag), bag_vectors=vectors,
-                    words=names, bag_names=named)
+    rows = check_finite("rows", check_shape("rows", rows, N, encoding.shape[1]))
+    grown = with_private_rows(encoding, rows)
+    names = grown.bag_names
+    if names is not None or encoding.bag is None:
+        names = [*(names or [])[: grown.bag.shape[1] - N],
+                 *map(private_name, words, notes or [None] * N)]
+    kept = encoding.words or [f"[ROW{row}]" for row in range(V)]
+    grown = replace(grown, words=[*kept, *words], bag_names=names)
     return rounded(grown, encoding.bits) if encoding.bits else grown
 
 

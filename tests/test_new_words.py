@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from see_min import Annotation, InputError, SememeEncoding, encode
+from see_min.experiments.similarity import cosines
 from see_min.new_words import (
     UnitVectors,
     annotated,
@@ -13,7 +14,7 @@ from see_min.new_words import (
     new_rows,
     ridge_solution,
     weighted_units,
-    with_rows,
+    with_words,
 )
 from see_min.units import shuffled
 from see_min.words.formats import load_lexicon
@@ -70,7 +71,7 @@ def test_an_entry_is_a_sum_of_senses_of_length_1_and_parts_of_a_half():
 def centred_cosine(made, rows, true):
     mean = made.E.mean(0)
     rows, true = rows - mean, true - mean
-    return ((rows * true).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(true, axis=1)).mean()
+    return cosines(rows, true).mean()
 
 
 def test_new_rows_are_near_those_of_the_same_sememes_and_shuffled_ones_are_not(made):
@@ -129,7 +130,7 @@ def test_a_definition_is_the_senses_of_its_words():
 @pytest.mark.claim
 def test_a_grown_encoding_keeps_its_rows_and_adds_the_new_ones(made, encoding, tmp_path):
     rows = made.E[:3] @ np.eye(16)
-    grown = with_rows(encoding, ["newa", "newb", "newc"], rows)
+    grown = with_words(encoding, ["newa", "newb", "newc"], rows)
     assert len(grown) == len(encoding) + 3 and grown.words[-3:] == ["newa", "newb", "newc"]
     old = np.arange(len(encoding))
     np.testing.assert_allclose(grown.rows(old), encoding.rows(old), atol=1e-6)
@@ -147,19 +148,19 @@ def test_a_grown_encoding_keeps_its_rows_and_adds_the_new_ones(made, encoding, t
 
 def test_growing_refuses_words_that_are_there_and_rows_of_other_shapes(made, encoding):
     with pytest.raises(InputError, match="words: expected new ones"):
-        with_rows(encoding, [made.words[0]], made.E[:1])
+        with_words(encoding, [made.words[0]], made.E[:1])
     with pytest.raises(InputError, match="words: expected new ones"):
-        with_rows(encoding, ["a", "a"], made.E[:2])
+        with_words(encoding, ["a", "a"], made.E[:2])
     with pytest.raises(InputError, match="rows: expected"):
-        with_rows(encoding, ["a"], made.E[:2])
+        with_words(encoding, ["a"], made.E[:2])
     own = SememeEncoding([np.ones((3, 1, 2))], None)
     with pytest.raises(InputError, match="index"):
-        with_rows(own, ["a"], np.ones((1, 2)))
+        with_words(own, ["a"], np.ones((1, 2)))
 
 
 def test_the_private_vector_of_a_new_word_is_named_after_its_units(made, encoding):
     note = Annotation((("s1",),), ("new",))
-    grown = with_rows(encoding, ["newa"], made.E[:1], [note])
+    grown = with_words(encoding, ["newa"], made.E[:1], [note])
     if grown.bag_names is not None:
         names = [str(name) for name in grown.bag_names]
         assert "sum:sememe:s1 + stem:new" in names

@@ -17,6 +17,7 @@ COMMANDS = {
     "compress": ("folders", "compress and finetune the Hugging Face model in a folder"),
     "compare": ("comparison", "compare methods on an embedding matrix, without finetuning"),
     "explain": ("explain", "show what words are made of"),
+    "extend": ("extend", "give a Hugging Face model in a folder further words"),
     "evaluate": ("evaluate", "measure the Hugging Face model in a folder, plain or compressed"),
     "bench": ("benchmark", "time and memory of look-up, tied head and fit against dense"),
     "hownet": ("hownet_data", "look at HowNet's data, or download them"),

@@ -1,0 +1,79 @@
+"""`extend`: a folder with further words, whose rows are made of what is known of them."""
+
+import shutil
+from pathlib import Path
+
+from see_min.bridge.grow import UNKNOWN, add_words
+from see_min.errors import InputError
+from see_min.experiments.folders import RECORD, read_record
+from see_min.experiments.hf_models import load_model, save_model
+from see_min.experiments.options import LEXICON
+from see_min.files import check_writable, read_lines
+from see_min.new_words import described
+from see_min.words.formats import load_lexicon
+
+
+def read_words(path, lexicon):
+    """{word: its senses, or None for those of the lexicon} of a file.
+
+    A line is a word; `word TAB sememe sememe`, a sense by hand, again for a further one; or
+    `word TAB = text`, a definition, for the senses of its words.
+
+    Raises InputError for other lines, and a definition of which no word is known.
+    """
+    words = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        word, tab, given = line.partition("\t")
+        if not line.strip():
+            continue
+        if not word.strip() or (tab and not given.strip("= ")):
+            rule = "a word, or word TAB sememes, or word TAB = definition"
+            raise InputError(f"{path}:{number}: expected {rule}, got {line!r:.80}")
+        senses = [tuple(given.split())] if tab else []
+        if given.startswith("="):
+            senses = described(given[1:], lexicon)
+            if not senses:
+                rule = "a definition with words that the lexicon knows"
+                raise InputError(f"{path}:{number}: expected {rule}, got {given!r:.80}")
+        words[word.strip()] = [*(words.get(word.strip()) or ()), *senses] or None
+    if not words:
+        raise InputError(f"{path}: expected at least 1 word, got none")
+    return words
+
+
+def add_arguments(parser):
+    """The flags of `extend`."""
+    parser.add_argument("model", metavar="FOLDER", help="of a Hugging Face model, or of `compress`")
+    parser.add_argument("--words", required=True, metavar="FILE", help="a line per word: word; "
+                        "word TAB sememes; or word TAB = definition")
+    parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
+    parser.add_argument("--task", choices=("lm", "mlm", "encoder"),
+                        help="default: that of its compression, else encoder")
+    parser.add_argument("--unknown", choices=UNKNOWN, default=UNKNOWN[0],
+                        help="a word of which nothing is known: refuse it (default), or the mean "
+                             "of its pieces")
+    parser.add_argument("--out", metavar="FOLDER", help="a new folder (default: FOLDER_words)")
+
+
+def run(arguments, command):
+    """Write the new folder in one step; the old one stays as it is."""
+    folder = Path(arguments.model)
+    out = Path(arguments.out or folder.with_name(f"{folder.name}_words"))
+    if out.exists():
+        raise InputError(f"out: expected a folder that is not there, got {out}")
+    check_writable(out.parent)
+    lexicon = load_lexicon(arguments.lexicon)
+    words = read_words(arguments.words, lexicon)
+    task = arguments.task or read_record(folder).get("task", "encoder")
+    model, tokenizer = load_model(arguments.model, task)
+    ids = add_words(model, tokenizer, words, lexicon, arguments.unknown)
+    part = out.with_name(f".{out.name}.new")  # whatever stops this, `out` is whole or not there
+    try:
+        save_model(model, tokenizer, part, folder)
+        if read_record(folder):
+            shutil.copyfile(folder / RECORD, part / RECORD)
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for word, id in zip(words, ids):
+        print(f"{word}\t{id}")
