@@ -32,7 +32,8 @@ from see_min.units import Annotation, shuffled
 from see_min.words.formats import load_lexicon
 
 FOLDS, NEAREST = 5, 10
-BOTH = 0.5  # of the direction of the pieces beside that of knowledge
+BOTH = {"both": 0.5, "both, equal": 1.0}  # the direction of pieces beside that of knowledge
+FEWER = ("sememes and morphemes", "sememes alone", "mean of pieces", "both", "shuffled")
 
 
 def split(word, vocabulary, without):
@@ -66,7 +67,6 @@ class Held:
         controls = {
             "sememes and morphemes": notes,
             "sememes alone": [replace(note, morphemes=()) for note in notes],
-            "morphemes alone": [replace(note, senses=()) for note in notes],
             "shuffled": shuffled(notes, seed),
         }
         pieces = np.array([all_rows[self.pieces[w]].mean(0) if self.pieces[w] else mean
@@ -78,11 +78,10 @@ class Held:
             if name == "sememes and morphemes":
                 length, self.known = model.length, knows
             self.rows[name] = np.where(knows[:, None], found, mean)
-        self.rows["sememes and morphemes, else pieces"] = np.where(
-            self.known[:, None], self.rows["sememes and morphemes"], pieces)
         self.rows["mean of pieces"] = pieces
         one, other = (unit(x - mean) for x in (self.rows["sememes and morphemes"], pieces))
-        self.rows["both"] = mean + length * unit(one + BOTH * other)
+        for name, share in BOTH.items():
+            self.rows[name] = mean + length * unit(one + share * other)
         self.rows["letters (FOCUS-like)"] = letters(vocabulary, whole, held, all_rows, out)
         self.rows["mean row (transformers' resizing)"] = np.repeat(mean[None], len(held), 0)
 
@@ -121,11 +120,12 @@ def word_numbers(E, found, whole, of, benchmarks):
     return result
 
 
-def sentence_numbers(model, pairs, E, held, kinds):
+def sentence_numbers(model, pairs, E, held, kinds, most=None):
     """STS of the pairs with a held-out word: {kind: Spearman}; "split" has its pieces instead."""
     out = set(held.held.tolist())
     ids = model.encode([text for a, b, _ in pairs for text in (a, b)], special=True)
     some = [i for i in range(len(pairs)) if out & {*ids[2 * i], *ids[2 * i + 1]}]
+    some = some[:: max(1, len(some) // most)][:most] if most else some
     ids = [ids[2 * i + side] for i in some for side in (0, 1)]
     gold = [pairs[i][2] for i in some]
     weight, result = model.model.get_input_embeddings().weight, {"pairs": len(some)}
@@ -197,7 +197,8 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--similarity", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sts-folds", type=int, default=2)
+    parser.add_argument("--sts-folds", type=int, default=1)
+    parser.add_argument("--pairs", type=int, help="of sentences, the first of those that count")
     a = parser.parse_args()
     source = sources.find_source(model="all-MiniLM-L6-v2")
     lexicon = load_lexicon(a.lexicon)
@@ -214,23 +215,28 @@ def main():
         write_atomic(a.out, json.dumps(result, indent=1))
 
     result["true rows"] = word_numbers(E, E, whole, of, benchmarks)
-    result["senses"] = sense_numbers(encoding, vocabulary, lexicon, whole, 0)
-    write()
     for seed in range(a.seeds):
         fold = np.random.default_rng(seed).integers(0, FOLDS, len(whole))
-        found, sentences = {}, []
-        for k in range(FOLDS):
-            held = Held(encoding, vocabulary, whole, whole[fold == k], seed)
+        found, kept = {}, {"seed": seed, "sentences": []}
+        result["seeds"].append(kept)
+        folds = [Held(encoding, vocabulary, whole, whole[fold == k], seed)
+                 for k in range(a.sts_folds if seed else FOLDS)]
+        for held in folds:
             for kind, rows in held.rows.items():
                 found.setdefault(kind, np.zeros_like(E))[held.held] = rows
-            if k < a.sts_folds:
-                sentences.append(sentence_numbers(model, pairs, E, held, held.rows))
-                print(seed, k, sentences[-1], flush=True)
-        words = {kind: word_numbers(E, rows, whole, of, benchmarks) for kind, rows in found.items()}
-        for kind, numbers in words.items():
-            print(seed, kind, numbers, flush=True)
-        result["seeds"].append({"seed": seed, "words": words, "sentences": sentences})
-        write()
+        if not seed:
+            kept["words"] = {kind: word_numbers(E, rows, whole, of, benchmarks)
+                             for kind, rows in found.items()}
+            for kind, numbers in kept["words"].items():
+                print(kind, numbers, flush=True)
+            write()
+        for held in folds[: a.sts_folds]:
+            kinds = FEWER if seed else held.rows
+            kept["sentences"].append(sentence_numbers(model, pairs, E, held, kinds, a.pairs))
+            print(seed, kept["sentences"][-1], flush=True)
+            write()
+    result["senses"] = sense_numbers(encoding, vocabulary, lexicon, whole, 0)
+    write()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ FLOORS = [
     ["errors", "files", "pico"],
     ["entangle", "tensor_train", "units", "encoding", "fitting", "budget", "starts", "storage"],
     ["words"],
-    ["recipe", "__init__"],
+    ["recipe", "new_words", "__init__"],
     ["toy"],
     ["related"],
     ["bridge"],

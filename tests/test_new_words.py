@@ -44,6 +44,7 @@ def encoding(made):
 @pytest.mark.claim
 @pytest.mark.parametrize("ridge", [0.1, 1.0, 10.0])
 def test_conjugate_gradients_solve_the_ridge_regression(ridge):
+    """D94: the minimum is that of a dense solver, and one step is not enough."""
     rng = np.random.default_rng(1)
     M = load_sparse(rng.random((40, 12)) * (rng.random((40, 12)) < 0.3))
     X = rng.standard_normal((40, 5))
@@ -91,7 +92,9 @@ def test_rows_are_as_far_from_the_mean_as_others(made):
     assert np.linalg.norm(row - made.E.mean(0)) == pytest.approx(usual)
 
 
+@pytest.mark.claim
 def test_held_out_words_teach_nothing(made):
+    """D94: rows of words that are left out have no part."""
     notes, _ = annotated(made, ["x"], made.lexicon)
     some = np.arange(200)
     model = UnitVectors(made, notes, some)
@@ -101,7 +104,9 @@ def test_held_out_words_teach_nothing(made):
     np.testing.assert_allclose(model.rows(notes[200:]), other.rows(notes[200:]))
 
 
+@pytest.mark.claim
 def test_inner_rows_and_rows_give_the_same_new_rows(made, encoding):
+    """D94: before the projection or after it."""
     given = {"newa": [["s1", "s2"]]}
     plain = SimpleNamespace(words=made.words, rows=encoding.rows)
     np.testing.assert_allclose(new_rows(encoding, given, made.lexicon),
@@ -129,6 +134,7 @@ def test_a_definition_is_the_senses_of_its_words():
 
 @pytest.mark.claim
 def test_a_grown_encoding_keeps_its_rows_and_adds_the_new_ones(made, encoding, tmp_path):
+    """D95: old rows stay, in memory and in a file; new ones are the nearest in the span."""
     rows = made.E[:3] @ np.eye(16)
     grown = with_words(encoding, ["newa", "newb", "newc"], rows)
     assert len(grown) == len(encoding) + 3 and grown.words[-3:] == ["newa", "newb", "newc"]
