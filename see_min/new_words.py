@@ -55,7 +55,11 @@ def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
     >>> new_rows(kept, {"plus": [["u"]]}, lexicon).round(2)
     array([[2.62, 0.38]])
     """
-    notes, own = annotated(encoding, words, lexicon, seed)
+    return rows_of(encoding, words, *annotated(encoding.words, words, lexicon, seed), pieces)
+
+
+def rows_of(encoding, words, notes, own, pieces=None):
+    """The rows of `new_rows` from annotations of the vocabulary and of the words."""
     model = UnitVectors(encoding, notes)
     unknown = [word for word, note in zip(words, own) if not model.knows(note)]
     lost = [word for word in unknown if not (pieces or {}).get(word)]
@@ -68,17 +72,17 @@ def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
     return rows
 
 
-def annotated(encoding, words, lexicon="sample", seed=0):
-    """Annotations of the vocabulary of an encoding, and of new words."""
-    if encoding.words is None:
+def annotated(names, words, lexicon="sample", seed=0):
+    """Annotations of the tokens of a vocabulary, and of new words."""
+    if names is None:
         raise InputError("encoding: expected one that knows its words, got none")
     lexicon = lexicon if isinstance(lexicon, Lexicon) else load_lexicon(lexicon)
     given = words if isinstance(words, dict) else {}
     fresh = [Token(word, "word", True) for word in words]
-    notes = annotate_tokens([*normalise(encoding.words), *fresh], lexicon, seed)
+    notes = annotate_tokens([*normalise(names), *fresh], lexicon, seed)
     own = [replace(note, senses=tuple(map(tuple, given[word]))) if given.get(word) else note
-           for word, note in zip(words, notes[len(encoding.words) :])]
-    return notes[: len(encoding.words)], own
+           for word, note in zip(words, notes[len(names) :])]
+    return notes[: len(names)], own
 
 
 def described(text, lexicon):

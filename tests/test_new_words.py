@@ -81,7 +81,7 @@ def test_new_rows_are_near_those_of_the_same_sememes_and_shuffled_ones_are_not(m
     true = np.array([made.B[units[0]].sum(0) + 5 for units in own.values()])
     given = {word: [[SEMEMES[u] for u in units[0]]] for word, units in own.items()}
     assert centred_cosine(made, new_rows(made, given, made.lexicon), true) > 0.9
-    notes, fresh = annotated(made, given, made.lexicon)
+    notes, fresh = annotated(made.words, given, made.lexicon)
     control = UnitVectors(made, shuffled(notes, 0)).rows(fresh)
     assert centred_cosine(made, control, true) < 0.4
 
@@ -95,7 +95,7 @@ def test_rows_are_as_far_from_the_mean_as_others(made):
 @pytest.mark.claim
 def test_held_out_words_teach_nothing(made):
     """D94: rows of words that are left out have no part."""
-    notes, _ = annotated(made, ["x"], made.lexicon)
+    notes, _ = annotated(made.words, ["x"], made.lexicon)
     some = np.arange(200)
     model = UnitVectors(made, notes, some)
     E = made.E.copy()

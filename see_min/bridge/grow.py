@@ -1,14 +1,14 @@
 """New words for a model of transformers: tokenizer, embedding and head grow together."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 from torch import nn
 
 from see_min.bridge.layers import SememeEmbedding
 from see_min.errors import InputError, require
-from see_min.new_words import annotated, new_rows, with_words
+from see_min.new_words import annotated, rows_of, with_words
 from see_min.words.tokens import detect_style
 
 UNKNOWN = ("refuse", "pieces")
@@ -34,35 +34,34 @@ def add_words(model, tokenizer, words, lexicon="sample", unknown="refuse", seed=
     """
     if unknown not in UNKNOWN:
         raise InputError(f"unknown: expected one of {', '.join(UNKNOWN)}, got {unknown!r}")
-    layer, head, names = _parts(model, tokenizer)
+    layer, heads, names = _parts(model, tokenizer)
     _check_new(words, tokenizer)
     pieces = None
     if unknown == "pieces":
         pieces = {w: tokenizer(f" {w}", add_special_tokens=False)["input_ids"] for w in words}
-    found = []
-    for part in (layer, head) if head is not None else (layer,):
-        source = SimpleNamespace(words=names, rows=_reader(part))
-        if isinstance(part, SememeEmbedding):
-            source = part.to_encoding()
-            source.words = names
-        found.append((source, new_rows(source, words, lexicon, pieces, seed)))
-    notes = annotated(found[0][0], words, lexicon, seed)[1]
-    _add_tokens(tokenizer, words, names)
+    notes, own = annotated(names, words, lexicon, seed)
+    rows = [rows_of(_reader(part, names), words, notes, own, pieces) for part in (layer, *heads)]
+    before = detect_style(names) in SPACED
+    token = require("transformers").AddedToken
+    tokenizer.add_tokens([token(word, single_word=True, lstrip=before) for word in words])
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     ids = tokenizer.convert_tokens_to_ids(list(words))
+    grown, head = model.get_input_embeddings(), model.get_output_embeddings()
     if isinstance(layer, SememeEmbedding):
-        new = layer.rebuilt(with_words(found[0][0], list(words), found[0][1], notes))
-        model.get_input_embeddings().load_state_dict(new.state_dict())
-        model.get_input_embeddings().notes = new.notes
+        new = layer.rebuilt(with_words(_reader(layer, names), list(words), rows[0], own))
+        grown.load_state_dict(new.state_dict())
+        grown.notes = new.notes
     else:
-        _write(model.get_input_embeddings(), ids, found[0][1])
-    if head is not None:
-        _write(model.get_output_embeddings(), ids, found[1][1])
+        _write(grown.weight, ids, rows[0])
+    if heads:
+        _write(head.weight, ids, rows[1])
+    if getattr(head, "bias", None) is not None:
+        _write(head.bias, ids, head.bias[: min(ids)].detach().mean())
     return ids
 
 
 def _parts(model, tokenizer):
-    """The embedding, a head with rows of its own or None, and the names of the rows."""
+    """The embedding, a list with a head that has rows of its own, and the names of the rows."""
     if getattr(model.config, "is_encoder_decoder", False):
         raise InputError("model: expected one with one embedding, got an encoder with a decoder")
     layer, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -71,8 +70,9 @@ def _parts(model, tokenizer):
         rule = f"a token for each of {rows} rows"
         raise InputError(f"tokenizer: expected {rule}, got {len(tokenizer)}")
     names = tokenizer.convert_ids_to_tokens(list(range(rows)))
-    own = isinstance(head, nn.Linear) and head.weight is not getattr(layer, "weight", None)
-    return layer, head if own else None, names
+    tied = not isinstance(layer, SememeEmbedding) and head is not None
+    tied = tied and head.weight is layer.weight
+    return layer, [head] if isinstance(head, nn.Linear) and not tied else [], names
 
 
 def _check_new(words, tokenizer):
@@ -87,19 +87,15 @@ def _check_new(words, tokenizer):
         raise InputError(f"words: expected at least 1, each once, got {len(words)}")
 
 
-def _reader(part):
+def _reader(part, names):
+    """The encoding of an embedding, or the rows of a plain one or a head, with its words."""
+    if isinstance(part, SememeEmbedding):
+        return replace(part.to_encoding(), words=names)
     weight = part.weight.detach()
-    return lambda ids: weight[torch.as_tensor(ids)].double().cpu().numpy()
-
-
-def _add_tokens(tokenizer, words, names):
-    token = require("transformers").AddedToken
-    before = detect_style(names) in SPACED
-    tokenizer.add_tokens([token(word, single_word=True, lstrip=before) for word in words])
+    return SimpleNamespace(
+        words=names, rows=lambda ids: weight[torch.as_tensor(ids)].double().cpu().numpy())
 
 
 @torch.no_grad()
-def _write(part, ids, rows):
-    part.weight[ids] = torch.as_tensor(np.asarray(rows)).to(part.weight)
-    if getattr(part, "bias", None) is not None:
-        part.bias[ids] = part.bias[: min(ids)].mean()
+def _write(weight, ids, rows):
+    weight[ids] = torch.as_tensor(rows).to(weight)
