@@ -1,0 +1,136 @@
+"""What does the work? `see-derived` with one part left out at a time, at equal bytes.
+
+    python tests/ablation_run.py docs/data/ablation.json
+
+The notebooks' table at 1/20 of its bytes. What a part leaves free goes to the others; of several
+plans the one of least error counts. The file holds the rows, the command and the commit.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+import see_min as see
+from see_min.budget import KNOWN, default_bits
+from see_min.experiments.reports import environment
+from see_min.files import write_atomic
+from see_min.fitting import fit, frequency_weights, projection, relative_error
+from see_min.recipe import FIT_POWER, RIDGE_CODED
+from see_min.starts import ROUNDS, quantizer_encoding
+from see_min.storage import rounded
+from see_min.toy.data import example_matrix
+
+UNITS = (32, 256)  # per slot, where a part left out changes what is best
+
+
+def filled(plan, key, budget, bits):
+    """The plan with as much of `key` as fits into the bytes; None if nothing does."""
+    low, high = getattr(plan, key), plan.vocabulary // 2
+    if replace(plan, **{key: low}).bytes(plan.private, bits) > budget:
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        more = replace(plan, **{key: middle})
+        fits = more.bytes(more.private, bits) <= budget
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return replace(plan, **{key: low})
+
+
+def plan_of_encoding(one):
+    """The plan behind an encoding of the form see, coded and derived."""
+    private = 0 if one.bag is None else sum(unit.kind == "word" for unit in one.bag_names)
+    known = 0 if one.bag is None else len(one.bag_names) - private
+    return see.Plan(*one.shape, one.sizes, one.rank, len(one.tables[1]), private, known,
+                    coded=True, derived=True)
+
+
+def plans_without(part, base, budget, bits):
+    """The plans from which the best counts, all of at most `budget` bytes."""
+    D, whole = base.dimension, (1, base.inner_dim)
+    if part == "private vectors":
+        return [filled(replace(base, private=0), "rank", budget, bits)]
+    if part == "codes":  # what is left: words with private vectors, and known units
+        none = replace(base, sizes=whole, rank=1, slot_units=2, private=0)
+        return [filled(none, "private", budget, bits)]
+    if part == "products":  # a leaf is a whole row: no first factor that says where it stands
+        small = [replace(base, sizes=whole, rank=1, slot_units=U) for U in UNITS]
+        return [filled(one, "rank", budget, bits) for one in small]
+    known = min(base.knowledge, int(KNOWN * budget * 8 / (D * bits)))
+    free = budget + -(-D * D * bits // 8) + 4 * D  # P costs nothing
+    found = []
+    for U in UNITS:
+        one = replace(base, sizes=(1, D), rank=1, slot_units=U, private=0, knowledge=known)
+        for blocks in (g for g in range(D, 0, -1) if D % g == 0):
+            most = filled(replace(one, sizes=(blocks, D // blocks)), "rank", free, bits)
+            if most is not None and most.rank >= blocks:
+                found.append(most)
+                break
+    return found
+
+
+def fitted(E, vocabulary, plan, bits, part):
+    """The encoding of a plan, as `see_min.encode` fits it."""
+    units = see.assign(vocabulary.names, vocabulary.annotations, plan, vocabulary.counts)
+    f, turn = frequency_weights(vocabulary.counts, FIT_POWER), part != "projection"
+    P = projection(E, frequency_weights(vocabulary.counts, 1.0), plan.inner_dim)
+    P, rounds = (P, ROUNDS) if turn else (np.eye(E.shape[1]), 0)
+    start = quantizer_encoding(E, units, plan, P, f, 0, rounds)
+    one, _ = fit(E, start, f, units, 2, RIDGE_CODED, turn)
+    return rounded(replace(one, bag_derived=True, projection=P if not turn else one.projection),
+                   bits)
+
+
+def left_out(E, vocabulary, ratio):
+    """Yield (part that is left out, encoding), first ("nothing", all five parts)."""
+    bits, budget = default_bits(ratio), 4 * E.size / ratio
+    full = see.encode(E, vocabulary, ratio, derived=True)
+    yield "nothing", full
+    yield "lexicon", see.encode(E, vocabulary, ratio, derived=True, control="no_knowledge")
+    yield "lexicon, shuffled", see.encode(E, vocabulary, ratio, derived=True, control="shuffled")
+    f, base = frequency_weights(vocabulary.counts, FIT_POWER), plan_of_encoding(full)
+    for part in ("private vectors", "projection", "codes", "products"):
+        plans = [plan for plan in plans_without(part, base, budget, bits) if plan]
+        found = [fitted(E, vocabulary, plan, bits, part) for plan in plans]
+        if part == "projection":
+            found = [replace(one, projection=None) for one in found]
+        yield part, min(found, key=lambda one: relative_error(E, one, f))
+
+
+def neighbours_kept(E, rows, some):
+    """Share of the ten nearest words of `some` words that stay among the ten nearest."""
+    def nearest(matrix):
+        unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+        cosines = unit[some] @ unit.T  # (N, V)
+        cosines[np.arange(len(some)), some] = -2
+        return np.argpartition(-cosines, 10, axis=1)[:, :10]  # (N, 10)
+
+    return float(np.mean([len(set(a) & set(b)) for a, b in zip(nearest(E), nearest(rows))]) / 10)
+
+
+def measured(E, vocabulary, ratio):
+    """A row per part that is left out."""
+    f = frequency_weights(vocabulary.counts, FIT_POWER)
+    some = np.random.default_rng(0).permutation(len(E))[:1000]
+    for part, one in left_out(E, vocabulary, ratio):
+        row = {"table": "docstrings", "ratio": ratio, "left_out": part, "bytes": one.bytes}
+        row |= {"error": relative_error(E, one), "weighted_error": relative_error(E, one, f)}
+        row["neighbours"] = neighbours_kept(E, one.rows(np.arange(len(E))), some)
+        yield row | {"sizes": one.sizes, "rank": one.rank, "units": len(one.tables[1])}
+
+
+def main(out):
+    words, counts, E = example_matrix()
+    rows = measured(E, see.build_vocabulary(words, "sample", counts), 20)
+    body = ",\n".join(json.dumps(row) for row in rows)
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    head = {"command": f"python tests/ablation_run.py {out}", "commit": commit,
+            "environment": environment()}
+    write_atomic(out, f'{json.dumps(head)[:-1]}, "rows": [\n{body}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
