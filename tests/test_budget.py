@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from slow import normal
 
 from see_min import Plan, plan_paper, plan_see
-from see_min.budget import FORMS, leaf_sizes, low_rank, make_plan
+from see_min.budget import FORMS, leaf_sizes, low_rank, make_plan, plan_bytes
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
 from see_min.fitting import low_rank_encoding, random_encoding
@@ -278,6 +278,11 @@ def test_the_largest_ratio_that_is_named_can_be_met():
             make_plan(form, 4000, 192, 1e6, 0, None, per_term)
         largest = largest_of(caught.value)
         assert make_plan(form, 4000, 192, largest, 0, None, per_term).ratio >= largest
+
+
+def test_a_matrix_of_one_column_is_refused():
+    with pytest.raises(InputError, match="^matrix: columns: expected at least 2, got 1$"):
+        plan_bytes(300, 1, 2)
 
 
 def test_a_form_or_an_order_that_is_unknown_is_refused():
