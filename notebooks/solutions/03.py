@@ -3,7 +3,7 @@
 
 
 # 2. A row vector goes through the chain.
-from functools import reduce  # noqa: E402
+from functools import reduce
 
 
 def one_entry(cores, index):

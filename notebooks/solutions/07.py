@@ -1,6 +1,6 @@
-# 1. np.add.at gives 0 to all units of the word; += gives g or -g, whichever is written last, to units
-#    that both rows share. With momentum, units gathered before go on moving, and with them all words
-#    that have them, in the batch or not.
+# 1. np.add.at gives 0 to all units of the word; += gives g or -g, whichever is written last, to
+#    units that both rows share. With momentum, units gathered before go on moving, and with them
+#    all words that have them, in the batch or not.
 
 
 # 2. The gradient before the projection, given to every unit of the word.
@@ -27,5 +27,5 @@ def cross_entropy_by_blocks(block_of, V, target, block):
 
 check_3(cross_entropy_by_blocks)
 
-# 4. Not measured here. A word moves if one of its units was ever gathered; so with sharing there are
-#    more words that move, and fewer whose movement nothing has taught.
+# 4. Not measured here. A word moves if one of its units was ever gathered; so with sharing there
+#    are more words that move, and fewer whose movement nothing has taught.

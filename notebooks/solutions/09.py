@@ -19,5 +19,5 @@ def whole_words(continues, drawn, share):
 
 check_3(whole_words)
 
-# 4. Not measured here. Rows of words that the counted text does not have are approximated worst; keep
-#    a set of sentence pairs of your own and compare ranks before and after.
+# 4. Not measured here. Rows of words that the counted text does not have are approximated worst;
+#    keep a set of sentence pairs of your own and compare ranks before and after.

@@ -1,5 +1,5 @@
-# 1. 2.10 of 9.08 billion, 23 %. The least balance is (2 d' D + 2 V d' + 2 V r d') / (V D b): nearly all
-#    of it has a V above and below, so it hardly changes at equal d' and r.
+# 1. 2.10 of 9.08 billion, 23 %. The least balance is (2 d' D + 2 V d' + 2 V r d') / (V D b):
+#    nearly all of it has a V above and below, so it hardly changes at equal d' and r.
 
 
 # 2. What embedding and head may keep of all parameters is s - (1 - t).

@@ -1,5 +1,5 @@
-# 1. Rows shuffled: word2ketXS alone (digits of the row number). Columns shuffled: word2ketXS, and product
-#    quantization, whose blocks are neighbouring columns.
+# 1. Rows shuffled: word2ketXS alone (digits of the row number). Columns shuffled: word2ketXS, and
+#    product quantization, whose blocks are neighbouring columns.
 
 
 # 2. The cheaper of a bitmap and a list.
