@@ -60,9 +60,8 @@ def test_resuming_prints_the_same_table(finished, capsys):
 def test_explain_names_the_units_of_a_saved_student(finished, capsys):
     out, _ = finished
     model, words = load_checkpoint(out / "see_3x.pt")
-    names = model.token_embedding.names
-    private = names["bag_names"]
-    assert names["words"] == words and private and set(private) <= {f"word:{w}" for w in words}
+    private = model.token_embedding.to_encoding().bag_names
+    assert private and set(private) <= {("word", word) for word in words}
     assert main(["explain", str(out / "see_3x.pt"), words[-1]]) == 0
     text = capsys.readouterr().out
     assert re.search("^  (word|stem) ", text, re.M) and "bucket:" in text and "unit:" not in text

@@ -66,7 +66,7 @@ def words_at_once(device, free, vocabulary, numbers, states=0):
 
 def blocks(embedding):
     """All ids in blocks: rows, bags and leaves of a block have about BLOCK_NUMBERS numbers."""
-    per_word = embedding.inner_dim + sum(table[0].numel() for table in embedding.tables)
+    per_word = embedding.inner_dim + embedding.leaf_numbers
     if embedding.bag_vectors is not None:
         entries = len(embedding.bag_units) * embedding.inner_dim
         per_word += entries // embedding.num_embeddings

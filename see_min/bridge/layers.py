@@ -36,6 +36,7 @@ class SememeEmbedding(nn.Module):
         super().__init__()
         self.order, self.rank, self.inner_dim = encoding.order, encoding.rank, encoding.inner_dim
         self.num_embeddings, self.embedding_dim = encoding.shape
+        self.leaf_numbers = self.rank * sum(encoding.sizes)  # of a word; sharded tables do not say
         self.padding_idx, self.scale = padding_idx, scale
         self.bits, self.notes = encoding.bits, {name: getattr(encoding, name) for name in NOTES}
         self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
@@ -122,7 +123,7 @@ class SememeEmbedding(nn.Module):
 
     def places(self, ids):
         """Rows of each flat table (U_j r, q_j) that words use: a list of n tensors (W r,)."""
-        r = self.table_0.shape[1]
+        r = self.rank
         term = torch.arange(r, device=ids.device)  # (r,)
         index = [getattr(self, f"index_{j}") for j in range(self.order)]  # (V, k, b)
         own = all(slot is None for slot in index)
