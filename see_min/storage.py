@@ -35,28 +35,11 @@ def quantize(array, axes, bits):
     ([[64, -127]], [[0.007874015718698502]])
     """
     top = 2 ** (bits - 1) - 1
-    q, s = _whole(array, axes, top)
-    if np.asarray(array).dtype == np.float32:  # of a model: loaded and saved again the same bytes
-        s, same = _exact_step(array, axes, q, s)
-        x = np.float32(q * s.astype(float))
-        s = np.where(same, s, _exact_step(x, axes, q, _whole(x, axes, top)[1])[0])
-    return q.astype(np.int64), s
-
-
-def _whole(array, axes, top):
-    """Whole numbers, and the step of the largest one."""
-    s = (np.abs(array).max(axis=axes, keepdims=True, initial=0) / top).astype(np.float32)
+    largest = np.abs(array).max(axis=axes, keepdims=True, initial=0).astype(np.float32)
+    s = largest / np.float32(top)  # of float32, so that float32(q s) has the same step again
     s = np.where(s > 0, s, np.float32(1))
-    return np.clip(np.rint(np.asarray(array, dtype=float) / s), -top, top), s
-
-
-def _exact_step(array, axes, q, s):
-    """(s or a neighbour of it for which array = float32(q s), whether there is one), by slice."""
-    best, found = s, np.zeros(s.shape, dtype=bool)
-    for step in (s, np.nextafter(s, np.float32(0)), np.nextafter(s, np.float32(np.inf))):
-        same = (np.float32(q * step.astype(float)) == array).all(axis=axes, keepdims=True)
-        best, found = np.where(same & ~found, step, best), found | same
-    return best, found
+    q = np.clip(np.rint(np.asarray(array, dtype=float) / s), -top, top)
+    return q.astype(np.int64), s
 
 
 def _axes(name):

@@ -321,3 +321,15 @@ def test_a_file_that_holds_an_object_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays | {"projection": np.array([print], dtype=object)})
     with pytest.raises(InputError, match="allow_pickle"):
         SememeEncoding.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_float32_numbers_of_a_file_have_the_same_file_again(bits):
+    """A model rounds q s to float32; other steps than those of float32 would not come back."""
+    array, top = normal(997, 7), 2 ** (bits - 1) - 1
+    q, s = quantize(array, 1, bits)
+    again, steps = quantize(np.float32(q * s.astype(float)), 1, bits)
+    assert_array_equal(again, q)
+    assert_array_equal(steps, s)
+    any_step = np.arange(2**23, 2**24, 7).astype(np.float32)[:, None]  # (N, 1)
+    assert (quantize(np.float32(top * any_step), 1, bits)[1] != any_step).any()
