@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -351,6 +352,7 @@ def test_a_copy_of_a_head_alone_is_refused_and_one_with_its_model_is_its_own(mod
     assert isinstance(twin.lm_head, TiedHead)
     assert twin.lm_head.embedding is twin.transformer.wte is not model.transformer.wte
     assert isinstance(twin.transformer.wte, SememeEmbedding)
+    assert torch.equal(outputs(pickle.loads(pickle.dumps(model))), outputs(model))
 
 
 def test_what_is_no_way_to_keep_weights_is_refused():

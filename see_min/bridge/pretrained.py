@@ -289,7 +289,7 @@ def _unpack_state(model, state, prefix, *_):
             state |= {start + key: tensor for key, tensor in new.state_dict().items()}
 
 
-def _resized_embeddings(model, old, new_num_tokens=None, pad_to_multiple_of=None, *more):
+def _get_resized_embeddings(model, old, new_num_tokens=None, pad_to_multiple_of=None, *more):
     """New rows are private vectors, each the mean of the old rows; a compressed layer only grows.
     """
     if not isinstance(old, SememeEmbedding):
@@ -304,7 +304,7 @@ def _resized_embeddings(model, old, new_num_tokens=None, pad_to_multiple_of=None
     return old.rebuilt(encoding) if N else old
 
 
-def _resized_head(model, old, new_num_tokens=None, *more, **options):
+def _get_resized_lm_head(model, old, new_num_tokens=None, *more, **options):
     """A tied head has the rows of its embedding; its bias grows."""
     if not isinstance(old, TiedHead):
         call = type(model)._get_resized_lm_head
@@ -315,4 +315,5 @@ def _resized_head(model, old, new_num_tokens=None, *more, **options):
     return TiedHead(*old.tie, nn.Parameter(torch.cat([old.bias.detach(), rest])))  # (V + N,)
 
 
-RESIZE = {"_get_resized_embeddings": _resized_embeddings, "_get_resized_lm_head": _resized_head}
+# under the names of methods of the class, or a model could not be pickled
+RESIZE = {one.__name__: one for one in (_get_resized_embeddings, _get_resized_lm_head)}
