@@ -25,7 +25,7 @@ from see_min.words.vocabulary import annotate_tokens
 
 RIDGE = 1.0  # beside sums of squares of about one per word that has a unit
 PART = 0.5  # length of a morpheme and of whole definitions, where the sememes have length 1
-STEPS = 20  # of conjugate gradients: 15 and 30 differ by half a percent of the length of a row
+STEPS = 15  # of conjugate gradients; 30 change rows by half a percent
 
 
 def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
@@ -98,12 +98,14 @@ def described(text, lexicon):
 class UnitVectors:
     """Vectors of units, by ridge regression from the units of words to their rows.
 
-    `words` (N,), all that have a unit when left out, are those from which it learns.
+    `words` (N,), all when left out, are those from which it learns: parts of words, which begin
+    with no stem, and words without a unit have no part in it.
     """
 
     def __init__(self, encoding, notes, words=None, ridge=RIDGE):
         owned = [weighted_units(note) for note in notes]
-        some = range(len(notes)) if words is None else words
+        some = [w for w in (range(len(notes)) if words is None else words)
+                if notes[w].morphemes[:1] != ("",)]
         count = Counter(unit for w in some for unit in owned[w])
         self.number = {unit: u for u, unit in enumerate(u for u in count if count[u] > 1)}
         words = np.array([w for w in some if owned[w].keys() & self.number.keys()], dtype=int)

@@ -51,6 +51,21 @@ def split(word, vocabulary, without):
     return ids
 
 
+class Kept:
+    """An encoding whose rows are computed once."""
+
+    def __init__(self, encoding):
+        every = np.arange(len(encoding))
+        self.X, self.projection = encoding.inner_rows(every), encoding.projection  # (V, d')
+        self.E = self.X if self.projection is None else self.X @ self.projection  # (V, D)
+
+    def inner_rows(self, ids):
+        return self.X[ids]
+
+    def rows(self, ids):
+        return self.E[ids]
+
+
 class Held:
     """The rows that each way gives to the held-out words of one fold."""
 
@@ -203,19 +218,20 @@ def main():
     source = sources.find_source(model="all-MiniLM-L6-v2")
     lexicon = load_lexicon(a.lexicon)
     vocabulary = source.vocabulary(lexicon, a.corpus)
-    encoding = SememeEncoding.load(a.encoding)
+    stored = SememeEncoding.load(a.encoding)
+    encoding = Kept(stored)
     E, of = source.matrix, vocabulary.rows_of_words
     whole = np.array([w for w, t in enumerate(vocabulary.tokens)
                       if t.word.isalpha() and t.word.isascii()])
     benchmarks = sources.named_benchmarks(a.similarity)
     model, pairs = Pretrained(source.model, source.tokenizer, "encoder"), read_sentence_pairs(a.sts)
-    result = {"encoding bytes": encoding.bytes, "words": len(whole), "seeds": []}
+    result = {"encoding bytes": stored.bytes, "words": len(whole), "seeds": []}
 
     def write():
         write_atomic(a.out, json.dumps(result, indent=1))
 
     result["true rows"] = word_numbers(E, E, whole, of, benchmarks)
-    for seed in range(a.seeds):
+    for seed in reversed(range(a.seeds)):
         fold = np.random.default_rng(seed).integers(0, FOLDS, len(whole))
         found, kept = {}, {"seed": seed, "sentences": []}
         result["seeds"].append(kept)
@@ -231,7 +247,7 @@ def main():
                 print(kind, numbers, flush=True)
             write()
         for held in folds[: a.sts_folds]:
-            kinds = FEWER if seed else held.rows
+            kinds = FEWER if seed else [*held.rows]
             kept["sentences"].append(sentence_numbers(model, pairs, E, held, kinds, a.pairs))
             print(seed, kept["sentences"][-1], flush=True)
             write()

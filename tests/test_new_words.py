@@ -113,6 +113,18 @@ def test_inner_rows_and_rows_give_the_same_new_rows(made, encoding):
                                new_rows(plain, given, made.lexicon), atol=1e-6)
 
 
+def test_parts_of_words_teach_nothing(made):
+    """Their rows mean no word: here a tenth of them are far away."""
+    notes, fresh = annotated(made.words, {"newa": [["s1", "s2"]]}, made.lexicon)
+    parts = [Annotation(note.senses, ("", "ing")) for note in notes[:30]]
+    E = made.E.copy()
+    E[:30] = 1e3
+    model = UnitVectors(SimpleNamespace(words=made.words, rows=lambda ids: E[ids]),
+                        parts + notes[30:])
+    without = UnitVectors(made, notes, np.arange(30, 300))
+    np.testing.assert_allclose(model.rows(fresh), without.rows(fresh), rtol=1e-3, atol=1e-3)
+
+
 def test_a_word_of_which_nothing_is_known_is_refused_or_gets_its_pieces(made):
     with pytest.raises(InputError, match="'1234'"):
         new_rows(made, {"newa": [["s1"]], "1234": None}, made.lexicon)
