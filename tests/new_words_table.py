@@ -33,7 +33,8 @@ from see_min.words.formats import load_lexicon
 
 FOLDS, NEAREST = 5, 10
 BOTH = {"both": 0.5, "both, equal": 1.0}  # the direction of pieces beside that of knowledge
-FEWER = ("sememes and morphemes", "sememes alone", "mean of pieces", "both", "shuffled")
+FEWER = ("sememes and morphemes", "sememes and morphemes, else pieces", "mean of pieces", "both",
+         "shuffled")
 
 
 def split(word, vocabulary, without):
@@ -94,7 +95,10 @@ class Held:
                 length, self.known = model.length, knows
             self.rows[name] = np.where(knows[:, None], found, mean)
         self.rows["mean of pieces"] = pieces
-        one, other = (unit(x - mean) for x in (self.rows["sememes and morphemes"], pieces))
+        self.rows["sememes and morphemes, else pieces"] = np.where(
+            self.known[:, None], self.rows["sememes and morphemes"], pieces)
+        best = self.rows["sememes and morphemes, else pieces"]
+        one, other = unit(best - mean), unit(pieces - mean)  # (N, D) each
         for name, share in BOTH.items():
             self.rows[name] = mean + length * unit(one + share * other)
         self.rows["letters (FOCUS-like)"] = letters(vocabulary, whole, held, all_rows, out)
@@ -231,25 +235,24 @@ def main():
         write_atomic(a.out, json.dumps(result, indent=1))
 
     result["true rows"] = word_numbers(E, E, whole, of, benchmarks)
-    for seed in reversed(range(a.seeds)):
+    for seed in range(a.seeds):
         fold = np.random.default_rng(seed).integers(0, FOLDS, len(whole))
         found, kept = {}, {"seed": seed, "sentences": []}
         result["seeds"].append(kept)
-        folds = [Held(encoding, vocabulary, whole, whole[fold == k], seed)
-                 for k in range(a.sts_folds if seed else FOLDS)]
-        for held in folds:
+        for k in range(a.sts_folds if seed else FOLDS):
+            held = Held(encoding, vocabulary, whole, whole[fold == k], seed)
             for kind, rows in held.rows.items():
                 found.setdefault(kind, np.zeros_like(E))[held.held] = rows
+            if k < a.sts_folds:
+                kinds = FEWER if seed else [*held.rows]
+                kept["sentences"].append(sentence_numbers(model, pairs, E, held, kinds, a.pairs))
+                print(seed, kept["sentences"][-1], flush=True)
+                write()
         if not seed:
             kept["words"] = {kind: word_numbers(E, rows, whole, of, benchmarks)
                              for kind, rows in found.items()}
             for kind, numbers in kept["words"].items():
                 print(kind, numbers, flush=True)
-            write()
-        for held in folds[: a.sts_folds]:
-            kinds = FEWER if seed else [*held.rows]
-            kept["sentences"].append(sentence_numbers(model, pairs, E, held, kinds, a.pairs))
-            print(seed, kept["sentences"][-1], flush=True)
             write()
     result["senses"] = sense_numbers(encoding, vocabulary, lexicon, whole, 0)
     write()
