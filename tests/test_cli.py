@@ -32,7 +32,7 @@ def test_flags_are_few():
         parser, _ = make_parser(name)
         own = parser._subparsers._group_actions[0].choices[name]
         flags |= {option for action in own._actions for option in action.option_strings}
-    assert len(flags - {"-h", "--help"}) <= 42
+    assert len(flags - {"-h", "--help"}) <= 41
 
 
 def run_main(*arguments, without=()):
