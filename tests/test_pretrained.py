@@ -376,14 +376,16 @@ def test_sentence_transformers_loads_a_folder_in_a_new_process(tmp_path):
     source = tmp_path / "source"
     transformer("BertModel").save_pretrained(source)
     tokenizer().save_pretrained(source)
-    sentences.SentenceTransformer(str(source)).save(str(tmp_path / "st"))
+    plain = {"create_model_card": False}  # which asks a server
+    sentences.SentenceTransformer(str(source)).save(str(tmp_path / "st"), **plain)
     dense = sentences.SentenceTransformer(str(tmp_path / "st"))
     compress(dense, tokenizer().get_vocab(), 3, lexicon="none", sweeps=1)
     expected = torch.as_tensor(dense.encode(["bad beno", "bilk"]))
     bert = next(part for part in dense.modules() if isinstance(part, transformers.BertModel))
     save_model(bert, tokenizer(), tmp_path / "one", like=tmp_path / "st")
-    dense.save(str(tmp_path / "two"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    dense.save(str(tmp_path / "two"), **plain)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+                   "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-c", SENTENCES, str(tmp_path / "one")], cwd=tmp_path,
                    check=True, env=environment)
     assert torch.equal(torch.load(tmp_path / "s.pt"), expected)
