@@ -35,7 +35,7 @@ def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
     ----------
     encoding : SememeEncoding with its words; anything with `rows(ids)` and `words` will do
     words : list of N str, or {word: senses}
-        Senses are lists of sememes, head first: a definition by hand. None: the lexicon's.
+        Senses are lists of sememes, head first: a definition of one's own. None: the lexicon's.
         Morphemes are found among those of the vocabulary.
     lexicon : str or Lexicon, as in `see_min.encode`
     pieces : {word: ids}, optional

@@ -120,8 +120,6 @@ def problems(notebook):
 def test_a_notebook_has_the_form_of_all_and_links_to_its_neighbours(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    if "## By hand" in markdown(notebook):
-        pytest.xfail("in the earlier form")
     assert problems(notebook) == []
     assert notebook.cells[0].source.startswith(f"# {path.name[:2]} ")
     assert path.stat().st_size < LARGEST
@@ -133,8 +131,6 @@ def test_a_notebook_has_the_form_of_all_and_links_to_its_neighbours(path):
 def test_solutions_answer_every_check():
     for path in PATHS:
         notebook = nbformat.read(path, as_version=4)
-        if "## By hand" in markdown(notebook):
-            continue
         solutions = (path.parent / "solutions" / f"{path.name[:2]}.py").read_text(encoding="utf-8")
         source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
         for check in re.findall(r"^def (check_\d)\(", source, re.M):
@@ -146,8 +142,6 @@ def test_the_core_path_is_short():
     assert prose(r"Two *words*, $a$ [of](https://x.y) `code` it's. $$b$$") == [
         "Two", "words", "of", "it's"]
     counted = {p.name: len(prose(markdown(nbformat.read(p, as_version=4)))) for p in core}
-    if any("## By hand" in markdown(nbformat.read(p, as_version=4)) for p in core):
-        pytest.xfail("in the earlier form")
     assert sum(counted.values()) <= MOST, counted
 
 
