@@ -80,7 +80,7 @@ def test_see_and_blocks_together_keep_the_total(setups, corpus):
     (("--methods", "see"), "method: expected one of svd, .*, got 'see'"),
     (("--ratios", "9"), "ratio: expected above 1 and at most 8 for layers, got 9"),
     (("--matrix", "e.npy"), "matrix: expected no --layers with it, got one"),
-    (("--seeds", "-1"), "seed: expected at least 0, got -1"),
+    (("--seeds", "-1"), "seed: expected 0 to 2.63 - 1, got -1"),
 ])
 def test_flags_that_cannot_be_are_refused_before_any_work(flags, text):
     with pytest.raises(InputError, match=text):

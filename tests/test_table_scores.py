@@ -209,13 +209,11 @@ def test_places_are_held_within_cached_rows_alone(monkeypatch):
 
 def test_names_bits_and_origin_of_the_bag_come_back():
     core = coded()
-    core.bits, core.bag_derived = 8, True
-    module = SememeEmbedding(core)
-    assert module.names is None and module.to_encoding().words is None
-    slots = [["bucket:0"], [f"bucket:{u}" for u in range(UNITS)]]
-    bag = ["word:a:b", *(f"sememe:{u}" for u in range(6))]
-    module.names = {"words": [f"w{v}" for v in range(V)], "slot_names": slots, "bag_names": bag}
-    back = module.to_encoding()
+    assert SememeEmbedding(core).to_encoding().words is None
+    core.bits, core.bag_derived, core.words = 8, True, [f"w{v}" for v in range(V)]
+    core.slot_names = [[Unit("bucket", "0")], [Unit("bucket", str(u)) for u in range(UNITS)]]
+    core.bag_names = [Unit("word", "a:b"), *(Unit("sememe", str(u)) for u in range(6))]
+    back = SememeEmbedding(core).to_encoding()
     assert (back.bits, back.bag_derived, back.bytes) == (8, True, core.bytes)
-    assert back.words == module.names["words"] and back.bag_names[0] == Unit("word", "a:b")
-    assert back.slot_names[1][3] == Unit("bucket", "3")
+    for name in ("words", "slot_names", "bag_names"):
+        assert getattr(back, name) == getattr(core, name)
