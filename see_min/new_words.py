@@ -25,6 +25,7 @@ from see_min.words.vocabulary import annotate_tokens
 
 RIDGE = 1.0  # beside sums of squares of about one per word that has a unit
 PART = 0.5  # length of a morpheme and of whole definitions, where the sememes have length 1
+TINY = np.finfo(np.float32).tiny  # instead of the zeros of a solution that is exact
 STEPS = 15  # of conjugate gradients; 30 change rows by half a percent
 
 
@@ -173,12 +174,12 @@ def ridge_solution(M, X, ridge=RIDGE, steps=STEPS):
     gain = (left * step).sum(0)  # (d',)
     for _ in range(steps):
         image = turned @ (M @ step) + ridge * step  # (U, d')
-        along = gain / np.maximum((step * image).sum(0), 1e-300)  # (d',)
+        along = gain / np.maximum((step * image).sum(0), TINY)  # (d',)
         B += along * step
         left -= along * image
         better = left / scale
         gain, before = (left * better).sum(0), gain
-        step = better + gain / np.maximum(before, 1e-300) * step
+        step = better + gain / np.maximum(before, TINY) * step
     return B
 
 

@@ -111,6 +111,26 @@ def gain_table():
             "| see-derived minus shuffled | " + " | ".join(cells) + " |"]
 
 
+def new_words_tables():
+    """Rows of held-out words; sentences with them, a seed is the mean of its folds."""
+    data = json.loads((DATA / "new_words.json").read_text())
+    seeds = data["seeds"]
+    names = [f"EN-{name}{one}" for name in ("MEN-TR-3k", "SIMLEX-999")
+             for one in ("", ", one known")]
+    words = {"the true row": data["true rows"]} | seeds[0]["words"]
+    lines = [f"| {kind} | " + " | ".join(f"{one[key]:.3f}" for key in [*names, "cosine"]) + " |"
+             for kind, one in words.items()]
+    for kind in seeds[0]["sentences"][0]:
+        own = [np.mean([fold[kind] for fold in seed["sentences"]]) for seed in seeds
+               if kind in seed["sentences"][0]]
+        if kind == "pairs":
+            continue
+        cells = [f"{np.mean(own):.4f}", *(f"{one:.4f}" for one in own)]
+        cells += ["not run"] * (len(seeds) - len(own))
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def readme_table():
     """The main job, finetuned, seed 0: what the README's first command prints."""
     rows = of(read("main_job"), seed=0)
@@ -150,6 +170,10 @@ def test_the_first_table_of_the_readme_is_that_of_the_run():
     assert lost(readme_table(), "README.md") == []
 
 
+def test_tables_of_new_words_are_those_of_the_run():
+    assert lost(new_words_tables()) == []
+
+
 def test_a_line_that_no_run_made_is_found():
     line = finetuned_table("main_job")[2]
     assert lost([line]) == [] and lost([line.replace("112.4", "112.5")]) != []
@@ -165,3 +189,4 @@ if __name__ == "__main__":
     print("\ncompare\n", *comparison_table(), stored_line("minilm_compare"), sep="\n")
     print(*gain_table(), sep="\n")
     print("\nREADME\n", *readme_table(), sep="\n")
+    print("\nnew words\n", *new_words_tables(), sep="\n")
