@@ -33,8 +33,7 @@ from see_min.words.formats import load_lexicon
 
 FOLDS, NEAREST = 5, 10
 BOTH = {"both": 0.5, "both, equal": 1.0}  # the direction of pieces beside that of knowledge
-FEWER = ("sememes and morphemes", "sememes and morphemes, else pieces", "mean of pieces", "both",
-         "shuffled")
+FEWER = ("sememes and morphemes", "mean of pieces", "both, equal", "shuffled")
 
 
 def split(word, vocabulary, without):
