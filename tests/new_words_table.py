@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.stats import spearmanr
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from see_min.encoding import SememeEncoding
+from see_min.errors import require
 from see_min.experiments import sources
 from see_min.experiments.hf_models import Pretrained
 from see_min.experiments.measure import in_batches
@@ -111,7 +111,8 @@ def unit(x):
 def letters(vocabulary, whole, held, rows, out):
     """Sum of the nearest words' rows by n-grams of letters (3 to 5), weighted by similarity."""
     known = np.array([w for w in whole if w not in out])
-    grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float32)
+    text = require("sklearn.feature_extraction.text", "pip install scikit-learn")
+    grams = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float32)
     K = grams.fit_transform([vocabulary.tokens[w].word for w in known])
     S = (grams.transform([vocabulary.tokens[w].word for w in held]) @ K.T).tocsr()  # (N, known)
     result = np.repeat(rows[known].mean(0)[None], len(held), 0)  # (N, D)
