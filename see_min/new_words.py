@@ -2,6 +2,7 @@
 
     B = (M^T M + ridge)^-1 M^T (E - m)          vectors of units (U, D), from the rows E there are
     E[w] = m + c sum_u M[w, u] B[u]             c gives what is added its usual length
+    E[w] = m + c (x / |x| + y / |y|)            x that sum; y = pieces of w, their mean row - m
 
 M (V, U) says which units a word has: a word of many senses is the sum of its senses, scaled to
 length 1; the mean row is m (D,). A fit is worth its codes where a word has a row to code. Of a new
@@ -40,7 +41,8 @@ def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
         Morphemes are found among those of the vocabulary.
     lexicon : str or Lexicon, as in `see_min.encode`
     pieces : {word: ids}, optional
-        Tokens that spell a word: a word of which nothing is known gets the mean of their rows.
+        Tokens that spell a word: the second formula. A word of which nothing is known has the mean
+        of their rows.
 
     Raises
     ------
@@ -68,8 +70,9 @@ def rows_of(encoding, words, notes, own, pieces=None):
         raise InputError(f"words: expected something known of each, got nothing of {lost[0]!r}")
     rows = model.rows(own)  # (N, D)
     for i, word in enumerate(words):
-        if word in unknown:
-            rows[i] = encoding.rows(np.asarray(pieces[word])).mean(0)
+        if ids := (pieces or {}).get(word):
+            spelled = encoding.rows(np.asarray(ids)).mean(0)  # (D,)
+            rows[i] = spelled if word in unknown else model.between(rows[i], spelled)
     return rows
 
 
@@ -135,6 +138,12 @@ class UnitVectors:
         rows, columns, values = zip(*entries) if entries else ((), (), ())
         shape = (len(notes) if words is None else len(words), len(self.number))
         return scipy.sparse.csr_array((np.array(values, np.float32), (rows, columns)), shape=shape)
+
+    def between(self, *rows):
+        """Halfway between the directions of rows (D,) from the mean row, at the usual length."""
+        mean = self.mean if self.P is None else self.mean @ self.P  # (D,)
+        x = sum((row - mean) / max(np.linalg.norm(row - mean), 1e-12) for row in rows)  # (D,)
+        return mean + x * (self.length / max(np.linalg.norm(x), 1e-12))
 
     def rows(self, notes):
         """Rows (N, D); the mean row for a note without a unit."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,28 +65,37 @@ def test_a_head_of_its_own_gets_rows_of_its_own():
     assert (model.lm_head.weight[V:] - model.transformer.wte.weight[V:]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("words, unknown, text", [
-    ({WORDS[3]: None}, "refuse", "one token"),
-    ([], "refuse", "words: expected at least 1"),
-    (["two words"], "refuse", "without spaces"),
-    (["1234"], "refuse", "nothing of '1234'"),
-    (["zork"], "guess", "unknown: expected"),
+@pytest.mark.parametrize("words, text", [
+    ({WORDS[3]: None}, "one token"),
+    ([], "words: expected at least 1"),
+    (["two words"], "without spaces"),
+    (["1234"], "nothing of '1234'"),  # and letters that the tokenizer does not know
 ])
-def test_what_cannot_be_added_is_refused_and_nothing_changes(words, unknown, text):
+def test_what_cannot_be_added_is_refused_and_nothing_changes(words, text):
     model, own = model_of("BertModel", True)
     before = {key: x.clone() for key, x in model.state_dict().items()}
     with pytest.raises(InputError, match=text):
-        add_words(model, own, words, LEXICON, unknown)
+        add_words(model, own, words, LEXICON)
     assert len(own) == V
     for key, x in model.state_dict().items():
         assert torch.equal(x, before[key])
 
 
-def test_a_word_of_which_nothing_is_known_gets_the_mean_of_its_pieces():
+@pytest.mark.parametrize("pieces", [True, False])
+def test_pieces_of_a_word_have_a_part_in_its_row_unless_they_must_not(pieces):
     model, words = model_of("BertModel", False)
-    unk = model.get_input_embeddings().weight[1].detach().clone()
-    id = add_words(model, words, ["1234"], LEXICON, "pieces")[0]
-    torch.testing.assert_close(model.get_input_embeddings().weight[id], unk)
+    old = model.get_input_embeddings().weight.detach().double().numpy()
+    word = f"{WORDS[3]}-{WORDS[4]}"
+    source = SimpleNamespace(words=words.convert_ids_to_tokens(list(range(V))),
+                             rows=lambda ids: old[ids])
+    spelled = {word: words.convert_tokens_to_ids([WORDS[3], WORDS[4]])} if pieces else None
+    senses = {word: [["land", "tool"]]}
+    expected = new_rows(source, senses, LEXICON, spelled)
+    other = new_rows(source, senses, LEXICON, None if pieces else {word: [5, 6]})
+    id = add_words(model, words, senses, LEXICON, pieces)
+    row = model.get_input_embeddings().weight[id].detach().numpy()
+    np.testing.assert_allclose(row, expected, atol=1e-5)
+    assert np.abs(row - other).max() > 1e-3
 
 
 @pytest.fixture(scope="module")

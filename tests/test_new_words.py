@@ -130,10 +130,29 @@ def test_a_word_of_which_nothing_is_known_is_refused_or_gets_its_pieces(made):
         new_rows(made, {"newa": [["s1"]], "1234": None}, made.lexicon)
     rows = new_rows(made, ["1234"], made.lexicon, pieces={"1234": [3, 5]})
     np.testing.assert_allclose(rows[0], made.E[[3, 5]].mean(0))
+    rows = new_rows(made, {"newa": [["s1"]]}, made.lexicon, pieces={"newa": []})
+    np.testing.assert_array_equal(rows, new_rows(made, {"newa": [["s1"]]}, made.lexicon))
     with pytest.raises(InputError, match="its words"):
         new_rows(SimpleNamespace(words=None), ["a"], made.lexicon)
     with pytest.raises(InputError, match="units that two words share"):
         new_rows(SimpleNamespace(words=["1", "2"], rows=made.rows), ["wx"], made.lexicon)
+
+
+def test_pieces_turn_a_row_halfway_and_leave_its_length(made):
+    given = {"newa": [["s1", "s2"]]}
+    model = UnitVectors(made, annotated(made.words, given, made.lexicon)[0])
+    alone = new_rows(made, given, made.lexicon)[0] - model.mean
+    both = new_rows(made, given, made.lexicon, pieces={"newa": [3, 5]})[0] - model.mean
+    spelled = made.E[[3, 5]].mean(0) - model.mean
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    assert cosine(alone, spelled) < 0.9  # there is something to turn
+    np.testing.assert_allclose(cosine(both, alone), cosine(both, spelled), rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(both), model.length, rtol=1e-5)
+    gram = np.stack([alone, spelled, both])
+    assert np.linalg.matrix_rank(gram, tol=1e-4) == 2  # between the two, nowhere else
 
 
 def test_a_definition_is_the_senses_of_its_words():

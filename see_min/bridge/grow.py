@@ -11,11 +11,10 @@ from see_min.errors import InputError, require
 from see_min.new_words import annotated, rows_of, with_words
 from see_min.words.tokens import detect_style
 
-UNKNOWN = ("refuse", "pieces")
 SPACED = ("byte-bpe", "sentencepiece")  # the space before a word belongs to its token
 
 
-def add_words(model, tokenizer, words, lexicon="sample", unknown="refuse", seed=0):
+def add_words(model, tokenizer, words, lexicon="sample", pieces=True, seed=0):
     """Give words a token and a row made of what is known of them (`see_min.new_rows`), in place.
 
     Parameters
@@ -26,21 +25,18 @@ def add_words(model, tokenizer, words, lexicon="sample", unknown="refuse", seed=
     tokenizer : its tokenizer
         Knows each word as one token, but not inside of longer ones, and with the space before it.
     words, lexicon, seed : as in `see_min.new_rows`
-    unknown : "refuse" or "pieces"
-        What becomes of a word of which nothing is known: "pieces" is the mean of their rows.
+    pieces : bool
+        Whether rows stand halfway to the mean of the tokens that spell the word so far: better in
+        sentences, worse for words alone. A word of which nothing is known is then that mean.
 
     Returns the ids of the words. Raises InputError, and changes nothing, for words that are there,
     of which nothing is known, or that do not fit the model.
     """
-    if unknown not in UNKNOWN:
-        raise InputError(f"unknown: expected one of {', '.join(UNKNOWN)}, got {unknown!r}")
     layer, heads, names = _parts(model, tokenizer)
     _check_new(words, tokenizer)
-    pieces = None
-    if unknown == "pieces":
-        pieces = {w: tokenizer(f" {w}", add_special_tokens=False)["input_ids"] for w in words}
+    spelled = {w: _pieces(w, tokenizer) for w in words} if pieces else None
     notes, own = annotated(names, words, lexicon, seed)
-    rows = [rows_of(_reader(part, names), words, notes, own, pieces) for part in (layer, *heads)]
+    rows = [rows_of(_reader(part, names), words, notes, own, spelled) for part in (layer, *heads)]
     before = detect_style(names) in SPACED
     token = require("transformers").AddedToken
     tokenizer.add_tokens([token(word, single_word=True, lstrip=before) for word in words])
@@ -73,6 +69,12 @@ def _parts(model, tokenizer):
     tied = not isinstance(layer, SememeEmbedding) and head is not None
     tied = tied and head.weight is layer.weight
     return layer, [head] if isinstance(head, nn.Linear) and not tied else [], names
+
+
+def _pieces(word, tokenizer):
+    """Ids of the tokens that spell a word; those of unknown letters say nothing."""
+    ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+    return [id for id in ids if id != tokenizer.unk_token_id]
 
 
 def _check_new(words, tokenizer):

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from see_min.bridge.grow import UNKNOWN, add_words
+from see_min.bridge.grow import add_words
 from see_min.errors import InputError
 from see_min.experiments.folders import RECORD, read_record
 from see_min.experiments.hf_models import load_model, save_model
@@ -49,9 +49,8 @@ def add_arguments(parser):
     parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
     parser.add_argument("--task", choices=("lm", "mlm", "encoder"),
                         help="default: that of its compression, else encoder")
-    parser.add_argument("--unknown", choices=UNKNOWN, default=UNKNOWN[0],
-                        help="a word of which nothing is known: refuse it (default), or the mean "
-                             "of its pieces")
+    parser.add_argument("--no-pieces", action="store_true",
+                        help="rows of what is known alone, without the tokens that spell a word")
     parser.add_argument("--out", metavar="FOLDER", help="a new folder (default: FOLDER_words)")
 
 
@@ -66,7 +65,7 @@ def run(arguments, command):
     words = read_words(arguments.words, lexicon)
     task = arguments.task or read_record(folder).get("task", "encoder")
     model, tokenizer = load_model(arguments.model, task)
-    ids = add_words(model, tokenizer, words, lexicon, arguments.unknown)
+    ids = add_words(model, tokenizer, words, lexicon, not arguments.no_pieces)
     part = out.with_name(f".{out.name}.new")  # whatever stops this, `out` is whole or not there
     try:
         save_model(model, tokenizer, part, folder)
