@@ -242,10 +242,11 @@ def private_units(M):
     return words.astype(int), entries.col[alone][first].astype(int)
 
 
-def with_private_rows(encoding, rows):
+def with_private_rows(encoding, rows, units=None):
     """The encoding with N more words, the last ones: rows (N, D), kept as private vectors.
 
-    A row is exact as far as the projection reaches it. InputError for an encoding without index.
+    A row is exact as far as the projection reaches it. `units` name the vectors: the row's number
+    when left out. InputError for an encoding without an index.
     """
     if encoding.index is None:
         raise InputError("encoding: expected one with an index, got one whose units are the words")
@@ -258,15 +259,16 @@ def with_private_rows(encoding, rows):
         M, old = scipy.sparse.csr_array((len(encoding), 0)), vectors[:0]
     else:
         old = encoding.bag_vectors
-    named = [Unit("word", f"[ROW{row}]") for row in range(len(encoding), len(encoding) + N)]
-    words, names = encoding.words, encoding.bag_names
+    numbered = [f"[ROW{row}]" for row in range(len(encoding), len(encoding) + N)]
+    units = units or [Unit("word", name) for name in numbered]
+    words, names = encoding.words, encoding.bag_names or (None if M.shape[1] else [])
     return replace(
         encoding,
         index=np.pad(encoding.index, ((0, N), (0, 0), (0, 0))),  # (V + N, k, n)
         bag=scipy.sparse.block_diag((M, scipy.sparse.eye_array(N)), format="csr"),
         bag_vectors=np.concatenate([old, vectors]),  # (U + N, d')
-        words=words and [*words, *(unit.name for unit in named)],
-        bag_names=names and [*names, *named],
+        words=words and [*words, *numbered],
+        bag_names=None if names is None else [*names, *units],
         bag_derived=False,
     )
 

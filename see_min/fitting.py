@@ -25,6 +25,7 @@ from see_min.errors import InputError, check_at_least, check_axes, check_shape
 
 SMALLEST = 1e-100  # of the largest number of a matrix; what is above 1 / SMALLEST is refused, too
 
+
 def frequency_weights(counts, power=0.5):
     """f_w = (count_w + 1)^p, divided by the mean.
 

@@ -41,7 +41,7 @@ def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
         Morphemes are found among those of the vocabulary.
     lexicon : str or Lexicon, as in `see_min.encode`
     pieces : {word: ids}, optional
-        Tokens that spell a word: the second formula. A word of which nothing is known has the mean
+        Tokens that spell a word: the last formula. A word of which nothing is known has the mean
         of their rows.
 
     Raises
@@ -208,13 +208,9 @@ def with_words(encoding, words, rows, notes=None):
     if len({*(encoding.words or ()), *words}) < len(set(encoding.words or ())) + N:
         raise InputError("words: expected new ones, each once, got one that is there")
     rows = check_finite("rows", check_shape("rows", rows, N, encoding.shape[1]))
-    grown = with_private_rows(encoding, rows)
-    names = grown.bag_names
-    if names is not None or encoding.bag is None:
-        names = [*(names or [])[: grown.bag.shape[1] - N],
-                 *map(private_name, words, notes or [None] * N)]
+    units = list(map(private_name, words, notes or [None] * N))
     kept = encoding.words or [f"[ROW{row}]" for row in range(V)]
-    grown = replace(grown, words=[*kept, *words], bag_names=names)
+    grown = replace(with_private_rows(encoding, rows, units), words=[*kept, *words])
     return rounded(grown, encoding.bits) if encoding.bits else grown
 
 

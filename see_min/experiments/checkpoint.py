@@ -20,16 +20,15 @@ KINDS = {
 def save_checkpoint(model, path, words):
     """Write sizes, state and words (of a translator: of each language); no code.
 
-    Of a compressed embedding what a file holds of it; of one that stands under two names once.
+    Of a compressed embedding what a file holds of it.
     """
     name = next(name for name, (kind, _) in KINDS.items() if kind is type(model))
-    state, layers, once = model.state_dict(), {}, {}
+    state, layers = model.state_dict(), {}
     for key in model.embeddings:
         part = model.get_submodule(key)
         if isinstance(part, SememeEmbedding):
             state = {name: one for name, one in state.items() if not name.startswith(f"{key}.")}
-            layers[key] = once.setdefault(part, key) if part in once else pack_layer(part)
-            once.setdefault(part, key)
+            layers[key] = pack_layer(part)
     stored = {"format": name, "config": asdict(model.config), "words": list(words)}
     with atomic_path(path) as temporary:
         torch.save(stored | {"layers": layers, "state": state}, temporary)
@@ -41,13 +40,12 @@ def load_checkpoint(path, device="cpu"):
         stored = torch.load(path, map_location=device, weights_only=True)
         kind, config = KINDS[stored["format"]]
         model, words = kind(config(**stored["config"])).to(device), stored["words"]
-        made = {}
+        state = dict(stored["state"])
         for name, packed in stored["layers"].items():
-            made[name] = made[packed] if isinstance(packed, str) else unpack_layer(*packed)
-            setattr(model, name, made[name].to(device))
-        own = {f"{name}.{key}": one for name, layer in made.items()
-               for key, one in layer.state_dict().items()}
-        model.load_state_dict(stored["state"] | own)
+            layer = unpack_layer(*packed).to(device)
+            setattr(model, name, layer)
+            state |= {f"{name}.{key}": one for key, one in layer.state_dict().items()}
+        model.load_state_dict(state)
         rows = [model.get_submodule(name).num_embeddings for name in model.embeddings]
         lengths = [len(words)] if len(rows) == 1 else list(map(len, words))
         if lengths != rows:
