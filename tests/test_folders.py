@@ -11,8 +11,14 @@ import pytest
 import torch
 from tiny import SPECIAL, STEMS, WORDS, D, V, call, refused, tokenizer, transformer
 
+from see_min import InputError
 from see_min.experiments.cli import main
-from see_min.experiments.hf_models import Pretrained, PretrainedTranslator, load_pretrained
+from see_min.experiments.hf_models import (
+    Pretrained,
+    PretrainedTranslator,
+    load_pretrained,
+    save_model,
+)
 
 pytest.importorskip("transformers")
 pytest.importorskip("sacrebleu")
@@ -303,3 +309,18 @@ def test_evaluate_refuses_what_does_not_fit(inputs, outs, capsys, tmp_path):
     }.items():
         (tmp_path / "two.csv").write_text("bad,beno,1\nbad,bilk,2\n")
         assert text in refused(capsys, "evaluate", *words)
+
+
+def test_a_saved_folder_replaces_the_former_and_copies_nothing_from_outside(tmp_path):
+    model, words, like = transformer("BertModel"), tokenizer(), tmp_path / "like"
+    (like / "1_Pooling").mkdir(parents=True)
+    (like / "modules.json").write_text('[{"path": ""}, {"path": "1_Pooling"}]')
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "former.txt").write_text("x")
+    save_model(model, words, tmp_path / "out", like)
+    assert (tmp_path / "out" / "1_Pooling").is_dir()
+    assert not (tmp_path / "out" / "former.txt").exists()
+    (like / "modules.json").write_text('[{"path": "../out"}]')
+    with pytest.raises(InputError, match="^modules.json: expected folders beside it, got '../out'"):
+        save_model(model, words, tmp_path / "new", like)
+    assert {path.name for path in tmp_path.iterdir()} == {"like", "out"}

@@ -77,15 +77,20 @@ def save_model(model, tokenizer, folder, like=None):
     folder cannot be written.
     """
     folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.part")
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         if like is not None and (Path(like) / "modules.json").is_file():
             _copy_modules(Path(like), part)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():  # it lasts, under its name or as `old`, until the new one is whole
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
         part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except InputError:
+        raise
     except Exception as error:  # torch, tokenizers and Python call a full disk differently
         rule = "expected a folder with room"
         raise InputError(f"out: {rule}, got {folder}: {_line(error)}") from error
@@ -98,8 +103,11 @@ def _copy_modules(source, target):
     for path in (source / "modules.json", *source.glob("*sentence*.json")):
         shutil.copyfile(path, target / path.name)
     for module in json.loads((source / "modules.json").read_text()):
-        if module["path"] and (source / module["path"]).is_dir():
-            shutil.copytree(source / module["path"], target / module["path"])
+        place = source / module["path"]
+        if not place.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"modules.json: expected folders beside it, got {module['path']!r}")
+        if module["path"] and place.is_dir():
+            shutil.copytree(place, target / module["path"])
 
 
 def _line(error):
