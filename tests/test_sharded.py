@@ -55,7 +55,6 @@ def work(rank, kind, meeting):
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(not dist.is_available(), reason="torch without torch.distributed")
 @pytest.mark.parametrize("kind", ["FSDP1", "FSDP2"])
 def test_loss_and_gradients_of_a_sharded_model_are_those_of_the_whole(kind, tmp_path):
     torch.multiprocessing.spawn(work, args=(kind, tmp_path / "meeting"), nprocs=2)
