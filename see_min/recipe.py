@@ -184,8 +184,10 @@ def plans_of(
         raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {control!r}")
     if count not in COUNTS:
         raise InputError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
-    known = 0 if control == "no_knowledge" else len(shared_units(vocabulary.annotations))
-    if form == "see" and count == "bytes":
+    coded, known = form == "see" and count == "bytes", 0
+    if control != "no_knowledge" and (derived or not coded):  # else its codes are all there is
+        known = len(shared_units(vocabulary.annotations))
+    if coded:
         bits = check_bits(default_bits(ratio, bits))
         if order not in (None, 2) or not per_term:
             got = "an index that terms share" if order in (None, 2) else f"order {order}"
@@ -200,11 +202,11 @@ def plan_of(*arguments, **options):
 
 
 def controlled(vocabulary, control, plan, seed):
-    """The annotations of a vocabulary, or what a control puts in their place."""
+    """The annotations of a vocabulary if any are used, or what a control puts in their place."""
+    if control == "no_knowledge" or (plan.form == "see" and not plan.knowledge):
+        return [Annotation()] * len(vocabulary)
     if control == "shuffled":
         return shuffled(vocabulary.annotations, seed)
     if control == "random_units":
         return random_units(vocabulary.names, vocabulary.annotations, plan.knowledge)
-    if control == "no_knowledge":
-        return [Annotation()] * len(vocabulary)
     return vocabulary.annotations

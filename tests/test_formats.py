@@ -110,6 +110,7 @@ def test_a_malformed_definition_in_a_table_costs_the_roles_but_not_the_sense(lex
 
 
 ROW = TABLE.split("\n")[0]
+WORDS = [f"word{i}" for i in range(40)]
 
 
 @pytest.mark.parametrize(("data", "line", "text"), [
@@ -119,6 +120,7 @@ ROW = TABLE.split("\n")[0]
     ("a\nx\t\ty\n", 2, "sememes separated by single tabs, without"),
     ("word,sememes\nbank,place money\n", 2, "sememes separated by single tabs"),
     ("<!DOCTYPE html>\n<html>\n", 2, "sememes separated by single tabs"),
+    ("\n".join(WORDS), 2, "sememes that words have in common, below each word, got 'word1'"),
     (b"a\nx\nb\ny\xff\n", 4, "UTF-8, got byte 0xff"),
     ("W_C=x\nNO.=1\n", 1, "KEY=value, a key once in a record, which NO.= opens, got 'W_C=x'"),
     ("NO.=1\nbroken\n", 2, "KEY=value, a key once in a record, which NO.= opens, got 'broken'"),
@@ -132,6 +134,11 @@ def test_a_malformed_line_is_named_by_path_and_number(lexicon_file, data, line, 
     path = lexicon_file(data)
     with pytest.raises(InputError, match=re.escape(f"{path}:{line}: expected {text}")):
         read_lexicon(path)
+
+
+@pytest.mark.parametrize("lines", [WORDS[:38], [*WORDS[:39], "word1"], [*WORDS[:39], "a\tb"]])
+def test_few_senses_and_sememes_in_common_or_several_are_no_list_of_words(lexicon_file, lines):
+    assert len(read_lexicon(lexicon_file("\n".join(lines)))) == len(lines) // 2
 
 
 @pytest.mark.parametrize("data", [ROW, "NO.=1\n\nNO.=2\nW_E=a\n"])

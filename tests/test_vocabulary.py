@@ -1,9 +1,12 @@
 """Vocabularies: Zipf's law against counts in loops, units of tokens, files that are wrong."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from see_min.errors import InputError
+from see_min.recipe import encode
 from see_min.units import Annotation, annotate
 from see_min.words.lexicon import Lexicon
 from see_min.words.morphemes import segment
@@ -95,6 +98,17 @@ def test_plain_words_have_the_annotations_of_lexicon_and_morfessor():
     slow = annotate([w if w not in (",", "<eos>") else "" for w in words], lexicon, segment(words))
     assert annotate_tokens(normalise(words), lexicon) == slow
     assert slow[3].senses == (("cardinal",),) and slow[2] == slow[4] == Annotation()
+
+
+def test_words_are_segmented_only_where_their_annotations_are_read(monkeypatch):
+    """`see` by bytes has codes alone; the control, a derived bag, asks for Morfessor."""
+    monkeypatch.setitem(sys.modules, "morfessor", None)
+    words, E0 = [f"of{i}some" for i in range(300)], np.eye(300, 32) + 0.1
+    words[:9] = "none of these words was ever split here before".split()
+    vocabulary = build_vocabulary(words, LEXICON)
+    assert encode(E0, vocabulary, 10).shape == E0.shape
+    with pytest.raises(InputError, match="^morfessor: expected the package"):
+        encode(E0, vocabulary, 10, derived=True)
 
 
 def build(names=NAMES, **options):

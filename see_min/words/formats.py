@@ -9,7 +9,8 @@ The first line says which of three formats a file has:
 - KEY=...: HowNet's records, each from NO.= to a blank line. W_E is the word, the first word of G_E
   its part of speech, DEF the definition. Records without W_E are Chinese alone; how many is noted.
   Records whose DEF is missing or malformed are left out and noted.
-- otherwise text: a word line, then the sememes of one sense separated by tabs, and so on.
+- otherwise text: a word line, then the sememes of one sense separated by tabs, and so on. Many
+  senses of one sememe each, none twice, are a list of words and refused.
 
 In tables and records spaces in words and sememes become underscores, and a sememe that a definition
 names twice stands once.
@@ -30,6 +31,7 @@ SAMPLE = Path(__file__).parent.parent / "data" / "sample_lexicon.txt"
 COLUMNS = ("lemma", "pos", "sense_rank", "wn30", "sememes", "kdml")  # the last may be missing
 KEYS = ("NO.", "W_E", "G_E", "DEF")  # what is used of a record of HowNet
 KEY = re.compile(r"[A-Z][A-Za-z_.]*=")
+MANY = 20  # senses of which some have a sememe in common
 
 
 def read_lexicon(path):
@@ -67,7 +69,7 @@ def _refusal(path, number, rule, got):
 
 
 def _read_pairs(path, lines):
-    entries = {}
+    entries, below_words = {}, []
     for number, word in lines:
         if not word.strip() or word != word.strip() or "\t" in word:  # a line too few, or too many
             raise _refusal(path, number, "a word without tabs or spaces around it", word)
@@ -77,6 +79,11 @@ def _read_pairs(path, lines):
             rule = "sememes separated by single tabs, without spaces or any of , ; < >"
             raise _refusal(path, below, rule, line)
         entries.setdefault(word, []).append(Sense(names))
+        below_words.append(line)
+    is_words = not any("\t" in line for line in below_words)
+    if is_words and MANY <= len(below_words) == len(set(below_words)):
+        rule = "sememes that words have in common, below each word"
+        raise _refusal(path, 2, rule, below_words[0])
     return entries
 
 

@@ -1,7 +1,9 @@
 """The rows of a matrix as words: what each token spells, its count, and what is known of it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +16,29 @@ from see_min.words.morphemes import segment
 from see_min.words.tokens import normalise, ordered_by_id
 
 
+class Later(Sequence):
+    """The list that `make()` returns, made when it is first read: Morfessor takes its time."""
+
+    def __init__(self, make):
+        self.make = make
+
+    @cached_property
+    def made(self):
+        return self.make()
+
+    def __getitem__(self, place):
+        return self.made[place]
+
+    def __len__(self):
+        return len(self.made)
+
+    def __eq__(self, other):
+        return self.made == list(other)
+
+    def __repr__(self):
+        return repr(self.made)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """What is known of the rows of a matrix."""
@@ -21,15 +46,16 @@ class Vocabulary:
     names: list  # V str: the tokens as the tokenizer writes them
     tokens: list  # V see_min.words.tokens.Token
     counts: np.ndarray  # (V,), how often each is expected to occur
-    annotations: list  # V see_min.units.Annotation
+    annotations: Sequence  # V see_min.units.Annotation
 
     def __len__(self):
         return len(self.names)
 
     def some(self, rows):
         """The vocabulary of some rows (N,)."""
-        kept = [[of[row] for row in rows] for of in (self.names, self.tokens, self.annotations)]
-        return Vocabulary(kept[0], kept[1], self.counts[rows], kept[2])
+        names, tokens = ([of[row] for row in rows] for of in (self.names, self.tokens))
+        notes = Later(lambda: [self.annotations[row] for row in rows])
+        return Vocabulary(names, tokens, self.counts[rows], notes)
 
     @property
     def rows_of_words(self):
@@ -40,7 +66,7 @@ class Vocabulary:
 
 def build_vocabulary(words, lexicon="sample", counts=None, ordered=True, seed=0, cache=None,
                      segmentation=None, smooth=False):
-    """Read, count and annotate words, or the tokens of a vocabulary.
+    """Read and count words, or the tokens of a vocabulary; they are annotated where that is read.
 
     Parameters
     ----------
@@ -80,7 +106,7 @@ def build_vocabulary(words, lexicon="sample", counts=None, ordered=True, seed=0,
     if ordered and (smooth or not counts.any()):
         counts = expected_counts(tokens, counts)
     lexicon = lexicon if isinstance(lexicon, Lexicon) else load_lexicon(lexicon)
-    notes = annotate_tokens(tokens, lexicon, seed, cache, segmentation)
+    notes = Later(lambda: annotate_tokens(tokens, lexicon, seed, cache, segmentation))
     return Vocabulary(names, tokens, counts, notes)
 
 
