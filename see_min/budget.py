@@ -331,5 +331,5 @@ def check_ratio(ratio, largest, form):
     """InputError for a ratio below 1 (or NaN) or beyond `largest`, which its text states."""
     if not 1 <= ratio <= largest:
         allowed = floor(10 * largest) / 10  # rounded down: the ratio that the text states will do
-        rule = f"expected 1 to {allowed:.1f} for {form} with this vocabulary"
+        rule = f"expected 1 to {allowed:.1f} for {form} at this size"
         raise InputError(f"ratio: {rule}, got {ratio:g}")

@@ -262,7 +262,7 @@ def test_the_parts_of_a_plan_have_their_shares():
 @pytest.mark.parametrize("ratio", [0.5, -3, float("nan"), 1e6])
 def test_ratios_that_cannot_be_met_are_refused_with_the_largest_that_can(ratio):
     shape = 4000, 192, ratio
-    got = f"with this vocabulary, got {ratio:g}".replace("+", r"\+")
+    got = f"at this size, got {ratio:g}".replace("+", r"\+")
     number = r"ratio: expected 1 to \d+\.\d for "
     with pytest.raises(InputError, match=f"{number}the form see of order 2 {got}"):
         plan_see(*shape)

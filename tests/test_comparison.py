@@ -41,7 +41,7 @@ def data():
     E0 += 0.3 * columns * rng.standard_normal((V, D))
     lexicon = Lexicon.of({w: [tuple(f"m{s}" for s in own)] for w, own in zip(WORDS, sememes)})
     counts = np.floor(3000 / np.arange(1, V + 1))
-    return E0, build_vocabulary(WORDS, lexicon, counts, ordered=False, segmentation={})
+    return E0, build_vocabulary(WORDS, lexicon, counts, segmentation={})
 
 
 def pairs(number=40):

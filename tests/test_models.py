@@ -209,15 +209,6 @@ def test_translation_is_the_likeliest_word_after_the_whole_model_ran_again(seed)
     assert len({len(row) for row in expected}) > 1
 
 
-def test_translation_draws_no_dropout_and_leaves_the_mode_alone():
-    model, source = made("translator", dropout=0.5), words((2, 4), V)
-    expected = model.translate(source, 6)
-    model.train()
-    assert all(torch.equal(model.translate(source, 6), expected) for _ in range(3))
-    assert model.training and model.encoder[0].dropout.training
-    assert not torch.equal(model(source, source), model(source, source))
-
-
 def test_translator_learns_to_reverse_sentences_and_translates_them_exactly():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

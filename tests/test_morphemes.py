@@ -1,4 +1,4 @@
-"""Splitting words into morphemes: what the pieces are, determinism, silence, and the cache."""
+"""Splitting words into morphemes: what the pieces are, determinism, silence."""
 
 import json
 import logging
@@ -66,25 +66,6 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     text = "^morfessor: expected the package, got none: pip install morfessor$"
     with pytest.raises(InputError, match=text):
         segment(WORDS)
-
-
-def test_a_cache_that_fits_is_read_instead_of_training(tmp_path):
-    cache = tmp_path / "pieces.json"
-    segment(WORDS, cache=cache)
-    stored = json.loads(cache.read_text())
-    stored["pieces"]["played"] = ["p", "layed"]  # what no training gives
-    cache.write_text(json.dumps(stored))
-    assert segment(WORDS, cache=cache)[WORDS.index("played")] == ("p", "layed")
-    assert segment(WORDS, seed=1, cache=cache) == segment(WORDS, seed=1)  # another question
-    assert json.loads(cache.read_text()) != stored
-
-
-@pytest.mark.parametrize("content", [b"\xff\0", b"", b"[]", b'{"question": 7}'])
-def test_a_damaged_cache_is_ignored_and_rewritten(tmp_path, content):
-    cache = tmp_path / "pieces.json"
-    cache.write_bytes(content)
-    assert segment(WORDS, cache=cache) == segment(WORDS)
-    assert json.loads(cache.read_text())["pieces"].keys() == set(WORDS)
 
 
 def test_a_word_that_is_too_long_stays_uncut():

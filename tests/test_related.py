@@ -65,7 +65,7 @@ def vocabulary():
     ends = ("", "s", "ed", "ing", "er")
     words = [f"word{chr(97 + w // 5 % 26)}{chr(97 + w // 130)}{ends[w % 5]}" for w in range(V)]
     counts = np.random.default_rng(3).permutation(1000 // np.arange(1, V + 1))  # rows in any order
-    return build_vocabulary(words, "none", counts, ordered=False)
+    return build_vocabulary(words, "none", counts)
 
 
 def kept(name, matrix, vocabulary, ratio=3, seed=0):

@@ -119,7 +119,6 @@ def test_counts_are_drawn_to_the_law_only_where_asked_or_unknown():
     assert build(counts=COUNTS).counts.tolist() == COUNTS.tolist()
     drawn = expected_counts(normalise(NAMES), COUNTS).tolist()
     assert build(counts=COUNTS, smooth=True).counts.tolist() == drawn
-    assert build(counts=COUNTS, smooth=True, ordered=False).counts.tolist() == COUNTS.tolist()
     law = expected_counts(normalise(NAMES), np.zeros(len(NAMES))).tolist()
     assert build().counts.tolist() == build(counts=0 * COUNTS).counts.tolist() == law
 
@@ -150,8 +149,6 @@ def test_words_that_name_no_rows_are_refused(words, text):
     ({"counts": COUNTS[1:]}, r"counts: expected 11 as in the vocabulary, got \(10,\)"),
     ({"counts": COUNTS - 1}, r"counts: expected at least 0, got -1\.0"),
     ({"counts": COUNTS + np.inf}, "counts: expected finite numbers, got 11 that are NaN or infin"),
-    ({"ordered": False},
-     "counts: expected a text, counts, or rows in the order of frequency, got none of them"),
 ])
 def test_vocabulary_refuses_counts_that_do_not_fit_or_say_nothing(options, text):
     with pytest.raises(InputError, match=f"^{text}"):
@@ -166,7 +163,7 @@ def test_rows_of_words_hold_whole_words_and_no_piece_or_special_token():
 @pytest.mark.parametrize("counts, row", [((9, 1, 2, 8), 3), ((9, 8, 1, 2), 1)])
 def test_rows_of_words_of_tokens_that_spell_the_same_hold_the_more_frequent(counts, row):
     names = ["▁a", "▁the", "▁▁the", "▁the▁"]
-    found = build(names, counts=counts, ordered=False).rows_of_words
+    found = build(names, counts=counts).rows_of_words
     assert found == {"a": 0, "the": row}
 
 

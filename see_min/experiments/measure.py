@@ -69,6 +69,7 @@ def translations(model, sentences, words):
     They are at most twice as long as the longest sentence of their batch and 10 words more; longer
     sentences than the model's positions are cut. `words` are those of both languages.
     """
+    model.eval()
     numbers, config = {word: i for i, word in enumerate(words[0])}, model.config
     ids = [[*encode(one, numbers)[: config.block_size - 1], config.end] for one in sentences]
 

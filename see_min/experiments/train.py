@@ -111,11 +111,11 @@ class ToySubject(Subject):
         save_checkpoint(model, out / f"{name}.pt", self.words)
         return {}
 
-    def vocabulary(self, words, counts, lexicon, cache):
+    def vocabulary(self, words, counts, lexicon):
         """The Vocabulary of words that were counted; says how much the lexicon covers."""
         share = "{:.0%} of words, {:.0%} of tokens".format(*lexicon.coverage(words, counts))
         self.log(f"{len(words):,} words; the lexicon covers {share}")
-        return build_vocabulary(words, lexicon, counts, seed=self.settings.seed, cache=cache)
+        return build_vocabulary(words, lexicon, counts, seed=self.settings.seed)
 
 
 class LanguageSubject(ToySubject):
@@ -139,8 +139,7 @@ class LanguageSubject(ToySubject):
         often = np.full(len(self.special), corpus.counts.max())
         counts = np.concatenate([often, corpus.counts])  # (V,)
         words, lexicon = [*self.special, *corpus.words], self.lexicon(settings.lexicon)
-        known = self.vocabulary(words, counts, lexicon, out / "morphemes.json")
-        self.vocabularies = {"token_embedding": known}
+        self.vocabularies = {"token_embedding": self.vocabulary(words, counts, lexicon)}
         self.data = self.train.tobytes() + self.valid.tobytes()
 
     def model(self):
@@ -214,7 +213,7 @@ class TranslationSubject(ToySubject):
         numbers = [{word: i for i, word in enumerate(words)} for words, _ in counted]
         ids = [tuple(map(data.encode, pair, numbers)) for pair in train]
         self.vocabularies = {
-            name: self.vocabulary(words, counts, lexicon, out / f"morphemes_{name}.json")
+            name: self.vocabulary(words, counts, lexicon)
             for name, (words, counts), lexicon in zip(
                 models.TinyTranslator.embeddings, counted, self._lexicons(ids, counted))}
         self.train = [pair for pair in ids if max(map(len, pair)) < s.block_size]

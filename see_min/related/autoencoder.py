@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from see_min.errors import check_ids
-from see_min.related.registry import need_torch
+from see_min.errors import check_ids, require
 
 SLOPE = 0.01  # of LeakyReLU below 0
 
@@ -57,7 +56,7 @@ def train(matrix, down, up, loss, seed=0, epochs=20, batch_size=32, halve=0):
     decoder's layers before the last, `up`. `loss(x, y, epoch)` is a scalar tensor. After every
     `halve` epochs the learning rate is halved; 0: never.
     """
-    torch = need_torch()
+    torch = require("torch")
     x = torch.tensor(np.asarray(matrix), dtype=torch.float32)  # (V, D)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
         torch.manual_seed(seed)

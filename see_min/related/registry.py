@@ -52,24 +52,24 @@ class Method:
         return getattr(self.module, self.code.split(".")[1])
 
 
-def _quantizer(name, family, source, encoding=True, *packages):
-    needs = ("method", "weights", "seed", "counts", "metric", "mix", *packages)
-    return Method(name, "embedding", family, source, "quantizers.fit", needs, encoding)
+def _quantizer(name, source, *more, encoding=True):
+    needs = ("method", "weights", "counts", "metric", "mix", *more)
+    return Method(name, "embedding", QUANTIZE, source, "quantizers.fit", needs, encoding)
 
 
 PRUNE, QUANTIZE, DISTIL, FORM = FAMILIES
 EMBEDDINGS = (
     Method("svd", "embedding", FORM, "Eckart, Young 1936", "svd.fit", (), True),
     Method("weighted-svd", "embedding", FORM, "Eckart, Young 1936", "svd.fit", ("weights",), True),
-    _quantizer("pq", QUANTIZE, "Jegou et al. 2011"),
-    _quantizer("opq", QUANTIZE, "Ge et al. 2013"),
-    _quantizer("rq", QUANTIZE, "Chen et al. 2010", True, "faiss"),
-    _quantizer("lsq", QUANTIZE, "Martinez et al. 2018", True, "faiss"),
-    _quantizer("prq", QUANTIZE, "Babenko, Lempitsky 2015", True, "faiss"),
-    _quantizer("svd-int8", QUANTIZE, "Eckart, Young 1936"),
-    _quantizer("svd-int4", QUANTIZE, "Eckart, Young 1936"),
-    _quantizer("int8", QUANTIZE, "2402.05964", False),
-    _quantizer("int4", QUANTIZE, "2402.05964", False),
+    _quantizer("pq", "Jegou et al. 2011", "seed"),
+    _quantizer("opq", "Ge et al. 2013", "seed"),
+    _quantizer("rq", "Chen et al. 2010", "seed", "faiss"),
+    _quantizer("lsq", "Martinez et al. 2018", "seed", "faiss"),
+    _quantizer("prq", "Babenko, Lempitsky 2015", "seed", "faiss"),
+    _quantizer("svd-int8", "Eckart, Young 1936"),
+    _quantizer("svd-int4", "Eckart, Young 1936"),
+    _quantizer("int8", "2402.05964", encoding=False),
+    _quantizer("int4", "2402.05964", encoding=False),
     Method("word2ket", "embedding", FORM, "1911.04975", "word2ket.fit", ("seed",), True),
     Method("word2ketxs", "embedding", FORM, "1911.04975", "word2ketxs.fit"),
     Method("tt", "embedding", FORM, "1901.10787", "tt_embedding.fit"),
@@ -111,15 +111,12 @@ ENCODE = {
 KNOWN = (*ENCODE, *RELATED)
 METHODS = ("see", "see-derived", "shuffled", "weighted-svd", "opq", "rq", "prq", "svd-int8")
 ENCODINGS = (*ENCODE, *(method.name for method in EMBEDDINGS if method.encoding))
-NO_SEED = ("svd-int8", "svd-int4", "int8", "int4")  # but the signature of the others
-SEEDLESS = (*NO_SEED, *(method.name for method in EMBEDDINGS if "seed" not in method.needs))
+SEEDLESS = tuple(method.name for method in EMBEDDINGS if "seed" not in method.needs)
 
 
 def check_methods(names):
     """The methods, each once, if all are known; "all" stands for every method.
 
-    Examples
-    --------
     >>> check_methods(["see", "pq", "see"])
     ('see', 'pq')
     >>> check_methods(["lsa"])
@@ -169,23 +166,15 @@ def plan_method(shape, vocabulary, method, ratio, order=None, per_term=True, cou
         options = {"order": order, "per_term": per_term, "count": count} | ENCODE[method]
         return plan_of(shape, vocabulary, ratio, **options)
     one = RELATED[method]
-    if "torch" in one.needs:
-        need_torch()
-    if "faiss" in one.needs:
-        require("faiss", "pip install faiss-cpu")
+    for package, install in (("torch", None), ("faiss", "pip install faiss-cpu")):
+        if package in one.needs:
+            require(package, install)
     return one.module.plan(*shape, ratio, **({"method": method} if "method" in one.needs else {}))
-
-
-def need_torch():
-    """PyTorch, imported at this moment."""
-    return require("torch", "pip install -r requirements.txt")
 
 
 def bits(kept):
     """Those of its bytes; else 32 per parameter, and those of indices, codes, signs and bitmaps.
 
-    Examples
-    --------
     >>> from types import SimpleNamespace
     >>> bits(SimpleNamespace(parameters=3, index_bytes=2)), bits(SimpleNamespace(bytes=2))
     (112, 16)

@@ -15,6 +15,7 @@ import re
 import signal
 import warnings
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,8 +187,7 @@ def build_corpus(documents, vocab_size, seed=0, valid_share=0.05, min_tokens=1):
         if size < min_tokens:
             raise InputError(f"corpus: expected at least {min_tokens} tokens "
                              f"in the {name} split, got {size}")
-    ranked = _ranked(Counter(token for tokens in train for token in tokens))
-    words = [*SPECIAL, *ranked][:vocab_size]
+    words = [*SPECIAL, *_ranked(Counter(chain.from_iterable(train)))][:vocab_size]
     train, valid = text_ids(train, words), text_ids(valid, words)
     return Corpus(words, np.bincount(train, minlength=len(words)), train, valid)
 
@@ -225,7 +225,7 @@ def word_vocabulary(sentences, vocab_size=None):
     """
     if vocab_size is not None:
         check_at_least("vocab_size", vocab_size, len(PAIR_SPECIAL) + 1)
-    count = Counter(word for sentence in sentences for word in sentence)
+    count = Counter(chain.from_iterable(sentences))
     ranked = [w for w in _ranked(count) if count[w] >= MIN_COUNT and w not in PAIR_SPECIAL]
     words = [*PAIR_SPECIAL, *ranked][:vocab_size]
     counts = np.array([count[word] for word in words], dtype=np.int64)  # (V,)

@@ -311,19 +311,11 @@ class TinyTranslator(nn.Module):
 
     @torch.no_grad()
     def translate(self, source, longest):
-        """Greedy translation: source (b, s) -> words (b, L), L <= longest, without dropout.
+        """Greedy translation: source (b, s) -> words (b, L), L <= longest.
 
         Rows end with ``config.end`` and are filled up with ``config.pad``.
         """
         check_at_least("longest", longest, 1)
-        training = self.training
-        self.eval()
-        try:
-            return self._greedy(source, longest)
-        finally:
-            self.train(training)
-
-    def _greedy(self, source, longest):
         encoded, mask = self._encode(source)
         keys, caches = self._source_keys(encoded[-1]), [[] for _ in self.decoder]
         words = [torch.full_like(source[:, :1], self.config.begin)]  # (b, 1) each

@@ -26,6 +26,7 @@ from see_min.errors import InputError, check_at_least
 from see_min.toy.data import IGNORE, Batch
 
 FLOOR = 0.05  # of the learning rate's factor
+MAX_NORM = 1.0  # gradients are shortened to it
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,11 @@ class TrainConfig:
 
     accumulate: int = 1  # micro-batches per process, one after the other: less memory, same step
     bf16: bool = False  # compute in bfloat16 where autocast does; parameters stay as they are
-    max_norm: float = 1.0  # gradients are shortened to this norm
     warmup: int = 10  # steps until the peak learning rate
 
     def __post_init__(self):
         check_at_least("accumulate", self.accumulate, 1)
         check_at_least("warmup", self.warmup, 1)
-        if not self.max_norm > 0:
-            raise InputError(f"max_norm: expected a number above 0, got {self.max_norm}")
 
 
 class LossModule(nn.Module):
@@ -155,7 +153,7 @@ def train(module, optimizer, batches, steps, label, config=None, pad=None):
     for batch in tqdm(batches, total=steps, desc=label, disable=hidden, leave=False):
         optimizer.zero_grad()
         loss = accumulate_gradients(parallel, batch, config, pad)
-        nn.utils.clip_grad_norm_(moving, config.max_norm)
+        nn.utils.clip_grad_norm_(moving, MAX_NORM)
         optimizer.step()
         schedule.step()
         tokens += count_tokens(batch, pad)

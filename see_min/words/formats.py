@@ -37,13 +37,8 @@ MANY = 20  # senses of which some have a sememe in common
 def read_lexicon(path):
     """Read a lexicon file in one of the formats above; a repeated word has a further sense.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read or has no entry, or a line is malformed.
+    Raises InputError if the file cannot be read or has no entry, or a line is malformed.
 
-    Examples
-    --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
     >>> _ = path.write_text("bank\\nplace\\tmoney\\nbank\\nland\\twater\\n")

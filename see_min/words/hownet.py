@@ -57,10 +57,7 @@ def read_openhownet(folder=None):
     definition `kdml` cannot read, or reads otherwise than OpenHowNet, has no roles; one without
     sememes is left out; `Lexicon.skipped` names both.
 
-    Raises
-    ------
-    InputError
-        If a file is missing, refused by `load_plain`, or not what OpenHowNet can read.
+    Raises InputError if a file is missing, refused by `load_plain`, or not what OpenHowNet reads.
     """
     folder = FOLDER if folder is None else folder
     source = _locate(folder)
@@ -150,10 +147,7 @@ def download(folder=None, log=print):
     Data that are whole are left alone; a download that fails changes nothing. What else was called
     "resources" is kept under another name. Returns the Path of `folder` (~/.openhownet).
 
-    Raises
-    ------
-    InputError
-        If the download fails or is not whole, or `folder` cannot be written.
+    Raises InputError if the download fails or is not whole, or `folder` cannot be written.
 
     Source: the data are OpenHowNet's, arXiv 1901.09957.
     """

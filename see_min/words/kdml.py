@@ -45,13 +45,8 @@ class Node:
 def parse_definition(text):
     """Read a definition: a tuple with the root of each of the parts between ";".
 
-    Raises
-    ------
-    InputError
-        Where the grammar above is broken, or braces are nested more than 100 deep.
+    Raises InputError where the grammar above is broken, or braces are nested more than 100 deep.
 
-    Examples
-    --------
     >>> parse_definition("{human|人}")
     (Node(name='human|人', role='', children=()),)
     >>> parse_definition("{human|人:belong}")

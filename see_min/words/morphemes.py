@@ -5,27 +5,22 @@ every word once, whatever its frequency: on tokens it would keep frequent words 
 """
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
 import random
 from functools import lru_cache
-from pathlib import Path
 
 from see_min.errors import require
-from see_min.files import write_atomic
 
 LONGEST = 64  # letters: longer "words" stay uncut, for the search takes the square of their length
 
 
-def segment(words, seed=0, cache=None):
+def segment(words, seed=0):
     """Split words into morphemes; the pieces of a word, put together, are the word.
 
     Upper and lower case are different letters. `seed` is that of the order in which training visits
-    the words. `cache` names a JSON file that is used if it was written for the same words and seed,
-    else (re)written. The result is a list of tuples of str, one per word: as a rule the stem first,
-    then endings; () for a word that is not all letters.
+    the words. The result is a list of tuples of str, one per word: as a rule the stem first, then
+    endings; () for a word that is not all letters.
 
     >>> words = "play plays played playing work works worked working".split()
     >>> segment([*words, "x1"])[1:4] + segment([*words, "x1"])[-1:]
@@ -38,21 +33,8 @@ def segment(words, seed=0, cache=None):
     pieces = {word: [word] for word in types if len(word) > LONGEST}
     types = tuple(sorted(types - set(pieces)))  # neither word order nor hashing matters
     if types:
-        pieces |= _train_and_split(types, seed) if cache is None else _cached(types, seed, cache)
+        pieces |= _train_and_split(types, seed)
     return [tuple(pieces.get(word, ())) for word in words]
-
-
-def _cached(types, seed, cache):
-    """What `_train_and_split` returns, from the file if it is for the same words and seed."""
-    version = require("morfessor").__version__
-    question = hashlib.sha256(json.dumps([types, seed, version]).encode()).hexdigest()
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # no file, or not ours
-        stored = json.loads(Path(cache).read_text(encoding="utf-8"))
-        if stored["question"] == question:
-            return stored["pieces"]
-    pieces = _train_and_split(types, seed)
-    write_atomic(cache, json.dumps({"question": question, "pieces": pieces}))
-    return pieces
 
 
 @lru_cache(maxsize=8)  # a vocabulary that is encoded again is not split again

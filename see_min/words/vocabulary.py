@@ -64,8 +64,8 @@ class Vocabulary:
         return {self.tokens[row].word: int(row) for row in rows}
 
 
-def build_vocabulary(words, lexicon="sample", counts=None, ordered=True, seed=0, cache=None,
-                     segmentation=None, smooth=False):
+def build_vocabulary(words, lexicon="sample", counts=None, seed=0, segmentation=None,
+                     smooth=False):
     """Read and count words, or the tokens of a vocabulary; they are annotated where that is read.
 
     Parameters
@@ -74,20 +74,19 @@ def build_vocabulary(words, lexicon="sample", counts=None, ordered=True, seed=0,
     lexicon : str, path or Lexicon
         A name is one of `see_min.words.formats.load_lexicon`.
     counts : array (V,), optional
-        Occurrences in a text. Without any, they follow Zipf's law of the row.
-    ordered : bool
-        Whether rows stand by falling frequency, as tokenizers write them.
-    seed, cache
+        Occurrences in a text. Without any, they follow Zipf's law of the row: rows stand by
+        falling frequency, as tokenizers write them.
+    seed : int
         Of `see_min.words.morphemes.segment`.
     segmentation : dict of str to tuple of str, optional
         Morphemes of words, instead of Morfessor's.
     smooth : bool
-        Draw the counts of ordered rows to Zipf's law (`expected_counts`): for a small text.
+        Draw the counts to Zipf's law (`expected_counts`): for a small text and ordered rows.
 
     Raises
     ------
     InputError
-        If counts do not fit the words, or nothing is known of the frequencies.
+        If words or counts are none, or do not fit each other.
 
     Examples
     --------
@@ -100,13 +99,10 @@ def build_vocabulary(words, lexicon="sample", counts=None, ordered=True, seed=0,
     names = word_list(words)
     tokens = normalise(names)
     counts = _check_counts(counts, len(names))
-    if not counts.any() and not ordered:
-        rule = "expected a text, counts, or rows in the order of frequency"
-        raise InputError(f"counts: {rule}, got none of them")
-    if ordered and (smooth or not counts.any()):
+    if smooth or not counts.any():
         counts = expected_counts(tokens, counts)
     lexicon = lexicon if isinstance(lexicon, Lexicon) else load_lexicon(lexicon)
-    notes = Later(lambda: annotate_tokens(tokens, lexicon, seed, cache, segmentation))
+    notes = Later(lambda: annotate_tokens(tokens, lexicon, seed, segmentation))
     return Vocabulary(names, tokens, counts, notes)
 
 
@@ -168,7 +164,7 @@ def expected_counts(tokens, counts):
     return (counts + 1) / (1 + 1 / zipf)
 
 
-def annotate_tokens(tokens, lexicon, seed=0, cache=None, segmentation=None):
+def annotate_tokens(tokens, lexicon, seed=0, segmentation=None):
     """Senses and morphemes of tokens: the one way from a word to an Annotation.
 
     A piece of a word is a morpheme that continues it; special tokens and signs have nothing.
@@ -179,7 +175,7 @@ def annotate_tokens(tokens, lexicon, seed=0, cache=None, segmentation=None):
     """
     words = [token.word for token in tokens]
     if segmentation is None:
-        pieces = segment(words, seed, cache)
+        pieces = segment(words, seed)
     else:
         pieces = [tuple(segmentation.get(word, ())) for word in words]
     return [_annotation(token, parts, lexicon) for token, parts in zip(tokens, pieces)]

@@ -14,8 +14,9 @@ counts 1 (not 0.02) in the product.
 
 import numpy as np
 
-from see_min.related.layers.layer import check_reach, factors
-from see_min.related.registry import need_torch
+from see_min.budget import check_ratio
+from see_min.errors import require
+from see_min.related.layers.layer import factors
 
 START = 0.02  # of the masks
 PENALTY, GROWTH, EVERY = 1e-3, 1.01, 4  # lambda, and by what it grows every so many steps
@@ -32,7 +33,7 @@ def learn(weights, loss, steps=60, lr=1e-3):
     `loss` takes a list of tensors (out, in), one per weight, and is called once per step; it may
     take another batch each time.
     """
-    torch = need_torch()
+    torch = require("torch")
     tensors = [torch.as_tensor(np.asarray(W), dtype=torch.float32) for W in weights]
     triples = [torch.linalg.svd(W, full_matrices=False) for W in tensors]
     masks = [torch.full_like(S, START, requires_grad=True) for _, S, _ in triples]
@@ -66,7 +67,7 @@ def ranks_at(shapes, scores, ratio):
     total, ranks, used = sum(m * n for m, n in shapes), [0] * len(shapes), 0
     owner = np.repeat(np.arange(len(shapes)), [len(one) for one in scores])
     best_first = owner[np.argsort(-np.concatenate(scores), kind="stable")]  # a layer for each
-    check_reach(ratio, total / sum(shapes[best_first[0]]), "these layers")
+    check_ratio(ratio, total / sum(shapes[best_first[0]]), "these layers")
     for layer in best_first:
         (m, n), k = shapes[layer], ranks[layer]
         used += min(m * n, (k + 1) * (m + n)) - min(m * n, k * (m + n))

@@ -14,10 +14,10 @@ Ours: every size, and how it is trained.
 
 import numpy as np
 
+from see_min.errors import require
 from see_min.related.layers.csformer import SIDE, blocks, learned, measurements
-from see_min.related.registry import need_torch
 
-torch = need_torch()
+torch = require("torch")
 nn, F = torch.nn, torch.nn.functional
 
 PATCH, WIDTH, HEADS = 4, 16, 2

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from see_min.errors import InputError
+from see_min.budget import check_ratio
 from see_min.related.primitives import check_matrix
 
 
@@ -55,12 +55,5 @@ def check_layer(W, calibration, ratio, largest=None):
     """(W (out, in), X (N, in)) as finite floats, else an InputError; ratios end at `largest`."""
     W = check_matrix("W", W)
     X = check_matrix("calibration", calibration, None, W.shape[1])
-    check_reach(ratio, W.size if largest is None else largest, "this layer")
+    check_ratio(ratio, W.size if largest is None else largest, "this layer")
     return W, X
-
-
-def check_reach(ratio, largest, what):
-    """InputError for a ratio (or NaN) not in 1 to `largest`, which its text states rounded down."""
-    if not 1 <= ratio <= largest:
-        rule = f"expected 1 to {int(10 * largest) / 10:g} for {what}"
-        raise InputError(f"ratio: {rule}, got {ratio:g}")

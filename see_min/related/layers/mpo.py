@@ -15,8 +15,9 @@ from itertools import product
 
 import numpy as np
 
+from see_min.budget import check_ratio
 from see_min.errors import check_finite
-from see_min.related.layers.layer import CompressedLayer, check_reach
+from see_min.related.layers.layer import CompressedLayer
 from see_min.related.primitives import rearrange
 from see_min.tensor_train import tt_svd
 
@@ -100,7 +101,7 @@ def compress(weights, ratio):
     L, shape, tensors = len(weights), weights.shape[1:], [to_tensor(W) for W in weights]
     pairs = product(range(1, len(tensors[0]) + 1), range(1, tensors[0].shape[2] + 1))
     totals = {pair: np.dot((1, L), parameters_of(shape, pair)) for pair in pairs}
-    check_reach(ratio, weights.size / totals[1, 1], f"{L} shared trains")
+    check_ratio(ratio, weights.size / totals[1, 1], f"{L} shared trains")
     within = (pair for pair in totals if totals[pair] <= weights.size / ratio)
     As, C, Bs, _ = alternate(tensors, max(within, key=totals.get))
     layers = [CompressedLayer([A, C, B], lambda p, _: matrix_of(*p, shape)) for A, B in zip(As, Bs)]

@@ -11,8 +11,9 @@ Simplified: no groups within rows, no clipping, no error compensation as GPTQ or
 
 import numpy as np
 
+from see_min.budget import check_ratio
 from see_min.errors import InputError
-from see_min.related.layers.layer import CompressedLayer, check_layer, check_reach
+from see_min.related.layers.layer import CompressedLayer, check_layer
 from see_min.related.primitives import check_matrix
 
 BITS = (8, 4, 2)
@@ -44,7 +45,7 @@ def compress(W, calibration, ratio):
     >>> kept.dense(), kept.n_parameters, kept.index_bits
     (array([[0., 1., 2., 3.]]), 2, 8)
     """
-    check_reach(ratio, 32 / BITS[-1], "quantization")
+    check_ratio(ratio, 32 / BITS[-1], "quantization")
     bits = next(bits for bits in BITS if bits * ratio <= 32)
     W, _ = check_layer(W, calibration, 1)
     codes, step, low = quantize(W, bits)

@@ -12,7 +12,8 @@ Source: arXiv 2312.07046. Ours: the largest rank within a ratio, the same for ev
 
 import numpy as np
 
-from see_min.related.layers.layer import check_layer, check_reach, factors
+from see_min.budget import check_ratio
+from see_min.related.layers.layer import check_layer, factors
 from see_min.related.primitives import whitened_svd
 
 
@@ -23,7 +24,7 @@ def rank_at(shape, ratio, extra=0):
     72
     """
     n_out, n_in = shape
-    check_reach(ratio, n_out * n_in / (n_out + n_in + extra), "factors of this layer")
+    check_ratio(ratio, n_out * n_in / (n_out + n_in + extra), "factors of this layer")
     rank = int((n_out * n_in / ratio - extra) // (n_out + n_in))
     return max(1, min(rank, n_out, n_in))
 
