@@ -1,10 +1,9 @@
-"""Lexicon files: three formats, plain and gzip, what each refuses, and how a lexicon is named."""
+"""Lexicon files: three formats, what each refuses, and how a lexicon is named."""
 
 import csv
 import gzip
 import io
 import itertools
-import pickle
 import re
 from pathlib import Path
 
@@ -148,12 +147,6 @@ def test_a_file_without_entries_is_no_lexicon(lexicon_file, data):
         read_lexicon(path)
 
 
-@pytest.mark.parametrize("data", [TEXT, RECORDS, TABLE])
-def test_a_gzip_file_gives_the_entries_of_the_plain_one_whatever_its_name(lexicon_file, data):
-    packed = lexicon_file(gzip.compress(data.encode()))
-    assert read_lexicon(packed).entries == read_lexicon(lexicon_file(data)).entries
-
-
 def test_of_a_word_in_several_lexicons_the_union_has_the_entry_of_the_first():
     a = Lexicon({"Add": (Sense(("x",)),), "add": (Sense(("y",)),)}, ("left out of a",))
     b = Lexicon({"add": (Sense(("z",)),), "sum": (Sense(("v",)),)}, ("left out of b",))
@@ -180,21 +173,6 @@ def test_load_lexicon_knows_names_and_paths_and_joins_them_in_their_order(lexico
 def test_a_part_that_is_not_there_is_named(source, text):
     with pytest.raises(InputError, match=f"^{re.escape(text)}"):
         load_lexicon(source)
-
-
-def test_openhownet_is_a_name_for_its_own_folder_and_a_folder_is_read_by_it(tmp_path, monkeypatch):
-    pytest.importorskip("OpenHowNet")
-    folder = tmp_path / ".openhownet" / "resources"
-    folder.mkdir(parents=True)
-    record = dict.fromkeys(("ch_word", "ch_grammar"), "煮")
-    record |= {"No": "1", "en_word": "cook", "en_grammar": "verb", "Def": "{cook|烹调}"}
-    (folder / "sememe_all").write_bytes(pickle.dumps({"cook|烹调": 1, "human|人": 1}))
-    (folder / "HowNet_dict_complete").write_bytes(pickle.dumps({"1": record}))
-    (folder / "sememe_triples_taxonomy.txt").write_text("cook|烹调 hypernym human|人\n", "utf-8")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    expected = Lexicon({"cook": (Sense(("cook",), ("",), "verb", "{cook|烹调}", "1"),)})
-    assert load_lexicon("openhownet") == load_lexicon(folder.parent) == expected
-    assert load_lexicon("openhownet+sample").entries["cook"] == expected.entries["cook"]
 
 
 @needs_real

@@ -13,6 +13,7 @@ import zipfile
 import pytest
 
 from see_min.errors import InputError
+from see_min.words.formats import load_lexicon
 from see_min.words.hownet import FILES, download, read_openhownet
 
 pytest.importorskip("OpenHowNet")
@@ -78,10 +79,11 @@ def test_every_english_word_is_read_with_its_senses_by_number_and_sememes_in_ord
 
 def test_the_files_may_stand_in_the_folder_itself_or_in_the_home_directory(folder, monkeypatch):
     expected = read_openhownet(folder)
-    assert read_openhownet(str(folder / "resources")) == expected
+    assert load_lexicon(str(folder / "resources")) == expected
     monkeypatch.setenv("HOME", str(folder))
     write(folder / ".openhownet" / "resources", data())
-    assert read_openhownet() == expected
+    assert load_lexicon("openhownet") == read_openhownet() == expected
+    assert load_lexicon("openhownet+sample").entries["cook"] == expected.entries["cook"]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from see_min.errors import InputError
-from see_min.words.kdml import DEEPEST, PLACEHOLDERS, Node, draw, parse_definition, sememes, walk
+from see_min.words.kdml import DEEPEST, PLACEHOLDERS, Node, draw, parse_definition, walk
 
 REAL = Path(__file__).parents[2] / "shared/data/lexicon/hownet_wn_en_senses.tsv.gz"
 needs_real = pytest.mark.skipif(not REAL.is_file(), reason=f"definitions are not at {REAL}")
@@ -72,20 +72,6 @@ def test_parser_inverts_a_writer_whatever_its_spaces_quotes_and_shared_roles():
         assert parse_definition(text) == roots
 
 
-def test_sememes_stand_in_the_order_of_the_text_without_placeholders():
-    assert sememes(parse_definition(CLAUSE + ";{able|能:scope={?}{$}}")) == [
-        ("human", ""), ("cure", ""), ("human", "patient"), ("ill", "modifier"),
-        ("medical", "domain"), ("able", ""),
-    ]  # fmt: skip
-
-
-def test_drawing_shows_every_node_on_a_line_of_its_own_in_the_order_of_the_text():
-    root = random_tree(random.Random(1))
-    labels = [line.lstrip("│├└─ ") for line in draw((root,)).split("\n")]
-    roles = [f"[{node.role}] " if node.role else "" for node in walk((root,))]
-    assert labels == [role + node.name for role, node in zip(roles, walk((root,)))]
-
-
 @pytest.mark.parametrize(("text", "message"), [
     ("", "expected '{', got the end at character 1"),
     ("{|人}", "expected a name, got '|' at character 2"),
@@ -136,17 +122,3 @@ def test_sememes_without_repetitions_are_those_hownet_lists_in_the_same_order(re
         nodes = [node for node in walk(parse_definition(definition))]
         names = [node.name.split(" ")[-1] for node in nodes if node.name not in PLACEHOLDERS]
         assert list(dict.fromkeys(names)) == listed, definition
-
-
-@needs_real
-def test_sememes_of_the_first_part_are_those_openhownet_reads(real):
-    """OpenHowNet finds names by their "|" in a list that it is given, before the first ";"."""
-    openhownet = pytest.importorskip("OpenHowNet")
-    blank = dict.fromkeys(("en_word", "en_grammar", "ch_word", "ch_grammar"), "")
-    for definition in [*list(real)[::40], *(text for text in real if ";" in text)]:
-        parts = [{node.name.replace(" ", "_") for node in walk((root,))} - {*PLACEHOLDERS}
-                 for root in parse_definition(definition)]
-        sense = openhownet.Sense(blank | {"No": "1", "Def": definition})
-        sense.sememes = [openhownet.Sememe(name, 1) for name in set().union(*parts)]
-        read = {str(sememe) for sememe in sense.get_sememe_list()}
-        assert read == parts[0], definition

@@ -31,15 +31,14 @@ def larger(model, factor=10):
     return model.double().eval()
 
 
-def made(name, seed=0, factor=10, **changes):
+def made(name, seed=0, factor=10):
     """A small model by name."""
     torch.manual_seed(seed)
     if name == "gpt":
         return larger(TinyGPT(GPTConfig(V, **SIZES)))
     if name == "bert":
         return larger(TinyBERT(BERTConfig(V, **SIZES)))
-    sizes = {"source_vocab_size": V, "target_vocab_size": W} | SIZES | changes
-    return larger(TinyTranslator(TranslatorConfig(**sizes)), factor)
+    return larger(TinyTranslator(TranslatorConfig(V, W, **SIZES)), factor)
 
 
 def words(shape, size, seed=0):
@@ -107,8 +106,9 @@ def reach(model, inputs, which, size):
 UPPER = np.triu(np.ones((5, 5), dtype=bool)).tolist()  # itself and those before it
 
 
-def test_gpt_logits_do_not_depend_on_later_words_but_on_all_others():
+def test_gpt_sees_words_so_far_and_bert_those_on_both_sides():
     assert reach(made("gpt"), [words((1, 5), V)], 0, V) == UPPER
+    assert np.all(reach(made("bert"), [words((1, 5), V)], 0, V))
 
 
 def test_gpt_states_start_from_words_and_positions_and_end_in_the_tied_head():
@@ -134,21 +134,12 @@ def test_initial_values_do_not_grow_with_depth():
 
 
 def test_bert_states_of_words_do_not_depend_on_padding():
+    """Nor on a row of padding alone, whose states are finite."""
     model, ids = made("bert"), words((3, 4), V)
-    short, long = model.hidden_states(ids), model.hidden_states(padded(ids, 3))
-    for one, other in zip(short, long, strict=True):
-        close(other[:, :4], one)
-
-
-def test_bert_sees_words_on_both_sides():
-    assert np.all(reach(made("bert"), [words((1, 5), V)], 0, V))
-
-
-def test_bert_rows_of_padding_only_are_finite_and_leave_others_alone():
-    model, ids = made("bert"), words((1, 4), V)
-    both = model(torch.cat([ids, torch.zeros_like(ids)]))
-    assert both.isfinite().all()
-    close(both[:1], model(ids))
+    rows = torch.cat([padded(ids, 3), torch.zeros(1, 7, dtype=ids.dtype)])  # (4, 7)
+    for one, other in zip(model.hidden_states(ids), model.hidden_states(rows), strict=True):
+        close(other[:3, :4], one)
+        assert other.isfinite().all()
 
 
 def test_bert_head_is_the_transform_against_the_embedding_plus_a_bias():
@@ -270,15 +261,12 @@ def test_more_positions_than_the_model_has_are_refused(name, shapes, text):
         made(name)(*(words(shape, V) for shape in shapes))
 
 
-@pytest.mark.parametrize("config, text", [
+@pytest.mark.parametrize("call, text", [
     (lambda: BERTConfig(V, n_embd=7, n_head=2), "n_embd: expected a multiple of 2 heads, got 7"),
-    (lambda: GPTConfig(V, n_head=0), "n_head: expected at least 1, got 0"),
+    (lambda: TranslatorConfig(V, W, n_head=0), "n_head: expected at least 1, got 0"),
+    (lambda: made("translator").translate(words((1, 2), V), 0),
+     "longest: expected at least 1, got 0"),
 ])
-def test_sizes_that_do_not_fit_are_refused(config, text):
+def test_sizes_that_do_not_fit_are_refused(call, text):
     with pytest.raises(InputError, match=text):
-        config()
-
-
-def test_a_translation_of_no_words_is_refused():
-    with pytest.raises(InputError, match="longest: expected at least 1, got 0"):
-        made("translator").translate(words((1, 2), V), 0)
+        call()

@@ -1,9 +1,7 @@
 """Embedding methods of the family against slow sums, dense matrices and their own formulas."""
 
 import itertools
-import json
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +23,6 @@ from see_min.related import (
 from see_min.related.primitives import rearrange
 
 V, D = 23, 35
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-SEGMENTATION = SHARED / "morphology" / "iwslt14deen_bpe10000_morSeg_results.json"
 
 
 def skewed(rows=V, columns=D, seed=0):
@@ -41,11 +37,6 @@ def everything(kept):
 
 def cosine(x, y):
     return x @ y / np.sqrt(squares(x) * squares(y))
-
-
-def test_weights_of_the_svd_are_one_per_word():
-    with pytest.raises(InputError, match=r"^weights: expected shape \(23,\), got \(22,\)$"):
-        svd.fit(skewed(), 5, np.ones(V - 1))
 
 
 # ------------------------------------------------------------------ word2ket
@@ -193,16 +184,6 @@ def test_counts_of_morphte_follow_from_its_segmentation():
         assert count == 7 * morphemes * 8 and round(words * 512 / count, 1) == ratio
         dense, parameters = dense + words * 512, parameters + count
     assert round(dense / parameters, 1) == 24.6
-
-
-@pytest.mark.skipif(not SEGMENTATION.exists(), reason=f"{SEGMENTATION} is not there")
-@pytest.mark.parametrize("side, counts", [("src", (8842, 3004)), ("tgt", (6628, 2737))])
-def test_the_published_segmentation_has_these_words_and_morphemes(side, counts):
-    data = json.loads(SEGMENTATION.read_text(encoding="utf-8"))
-    words = data[f"word2mor_{side}"]
-    morphemes = {morpheme for pieces in words.values() for morpheme in pieces}
-    assert (len(words), len(morphemes)) == counts and max(map(len, words.values())) == 3
-    assert morphemes == set(data[f"mor_set_{side}"])
 
 
 KET, XS = "word2ket", "word2ketXS"

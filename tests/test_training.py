@@ -149,13 +149,6 @@ def test_every_step_has_the_rate_of_the_schedule_and_groups_keep_their_proportio
     np.testing.assert_allclose(seen, expected, rtol=1e-12)
 
 
-def test_the_schedule_rises_to_its_peak_and_falls_to_its_floor():
-    rates = [cosine(step, 200, warmup=10) for step in range(201)]
-    top = int(np.argmax(rates))
-    assert top == 9 and np.all(np.diff(rates[:10]) > 0) and np.all(np.diff(rates[9:]) < 0)
-    assert rates[-1] == pytest.approx(0.05, rel=1e-12)
-
-
 def test_without_torchrun_there_is_one_process(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert processes() == (0, 1)

@@ -155,6 +155,7 @@ def file_documents(path):
 UNKNOWN, END = "<unk>", "<eos>"  # a word without an id, the end of a document
 SPECIAL = (UNKNOWN, END)  # the first words of a corpus
 PAIR_SPECIAL = ("<pad>", "<s>", "</s>", UNKNOWN)  # of a language of parallel text
+VALID = 0.05  # share of the documents that are held out
 MIN_COUNT = 2  # of a word of parallel text that has an id of its own
 
 
@@ -167,8 +168,8 @@ class Corpus(NamedTuple):
     valid: np.ndarray
 
 
-def build_corpus(documents, vocab_size, seed=0, valid_share=0.05, min_tokens=1):
-    """Shuffle documents, hold out a share of them, and number the training split's frequent words.
+def build_corpus(documents, vocab_size, seed=0, min_tokens=1):
+    """Shuffle documents, hold out a share VALID, and number the training split's frequent words.
 
     `vocab_size` is the most words V, the special ones included. A split with fewer tokens than
     `min_tokens` is refused.
@@ -179,7 +180,7 @@ def build_corpus(documents, vocab_size, seed=0, valid_share=0.05, min_tokens=1):
     """
     check_at_least("vocab_size", vocab_size, len(SPECIAL) + 1)
     order = np.random.default_rng(seed).permutation(len(documents))
-    held_out = max(1, int(valid_share * len(documents)))
+    held_out = max(1, int(VALID * len(documents)))
     train, valid = ([tokenize(documents[d]) for d in part]
                     for part in (order[held_out:], order[:held_out]))
     for name, split in (("training", train), ("validation", valid)):

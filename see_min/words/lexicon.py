@@ -109,7 +109,6 @@ class Lexicon:
         check_at_least("words: number", len(words), 1)
         if len(counts) != len(words):
             raise InputError(f"counts: expected {len(words)} as in words, got {len(counts)}")
-        check_at_least("counts", min(counts), 0)
         total = check_at_least("counts: sum", sum(counts), 1)
         known = {word: bool(self.senses(word)) for word in set(words)}
         tokens = sum(count for word, count in zip(words, counts) if known[word])

@@ -25,8 +25,8 @@ TEMPERATURE = 0.5
 MAX_SPARSITY = 0.9
 
 
-def sparsities(influences, share, temperature=TEMPERATURE):
-    """Share of each block that goes, `share` on average: L share softmax(-influence / temperature).
+def sparsities(influences, share):
+    """Share of each block that goes, `share` on average: L share softmax(-influence / TEMPERATURE).
 
     influences (L,): 1 - cos(x_in, x_out) of each block. Where one share were above MAX_SPARSITY,
     all are equal, ours.
@@ -34,7 +34,7 @@ def sparsities(influences, share, temperature=TEMPERATURE):
     >>> sparsities(np.array([0.1, 0.2]), 0.4).round(2)
     array([0.44, 0.36])
     """
-    out = len(influences) * share * softmax(-influences / temperature)  # (L,)
+    out = len(influences) * share * softmax(-influences / TEMPERATURE)  # (L,)
     return out if out.max() <= MAX_SPARSITY else np.full(len(out), share)
 
 
