@@ -143,10 +143,3 @@ def test_scores_of_masks_serve_every_ratio_and_unknown_methods_are_refused():
     assert second.parameters() < first.parameters() and first.cache["acip"] is scores
     with pytest.raises(InputError, match="^method: expected one of svd, rom, .*, got 'pq'$"):
         forms.compress_blocks(first, "pq", 2)
-
-
-def test_plain_svd_looks_at_no_inputs():
-    W, X = np.random.default_rng(0).standard_normal((2, D, D))
-    kept = forms.plain_svd(W, X, 2)
-    tail = np.linalg.svd(W, compute_uv=False)[kept.parameters[0].shape[1] :]
-    assert ((W - kept.dense()) ** 2).sum() == pytest.approx((tail**2).sum())

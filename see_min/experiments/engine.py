@@ -112,6 +112,7 @@ class Subject:
 
     def __init__(self, settings, device, log=print):
         self.settings, self.device, self.log = settings, device, log
+        self.lexicons = []  # entries of those that were read
 
     def output(self, model, batch):
         """(what an error of the rows should not change, the states that meet the head).
@@ -126,6 +127,7 @@ class Subject:
         lexicon = load_lexicon(name)
         if lexicon.note:
             self.log(lexicon.note)
+        self.lexicons.append(lexicon.entries)
         return lexicon
 
     def cost(self):
@@ -304,7 +306,8 @@ def _fingerprint(settings, subject):
     own = {name: value for name, value in asdict(settings).items() if name not in UNCOUNTED}
     digest = hashlib.sha256(json.dumps(own).encode() + subject.data)
     for words in subject.vocabularies.values():
-        digest.update(repr((words.names, words.annotations)).encode() + words.counts.tobytes())
+        digest.update(repr(words.names).encode() + words.counts.tobytes())
+    digest.update(repr(subject.lexicons).encode())  # what is known of words follows from them
     return digest.hexdigest()
 
 

@@ -45,26 +45,26 @@ def read_lexicon(path):
     >>> read_lexicon(path).senses("banks")
     (('place', 'money'), ('land', 'water'))
     """
-    first = next(read_lines(path), "")
-    lines = enumerate(read_lines(path), start=1)
+    first, entries, skipped = next(read_lines(path), ""), {}, []
     if first.startswith("lemma\t"):
-        entries, skipped = _read_table(path, lines)
-    elif KEY.match(first):
-        entries, skipped = _read_records(path, lines)
+        read = _read_table
     else:
-        entries, skipped = _read_pairs(path, lines), []
+        read = _read_records if KEY.match(first) else _read_pairs
+    for word, sense in read(path, enumerate(read_lines(path), start=1), skipped):
+        entries[word] = (*entries.get(word, ()), sense)
     if not entries:
         got = "; ".join(["none", *skipped[:3]])
         raise InputError(f"{path}: expected at least 1 entry, got {got}")
-    return Lexicon({word: tuple(senses) for word, senses in entries.items()}, tuple(skipped))
+    return Lexicon(entries, tuple(skipped))
 
 
 def _refusal(path, number, rule, got):
     return InputError(f"{path}:{number}: expected {rule}, got {got!r:.80}")
 
 
-def _read_pairs(path, lines):
-    entries, below_words = {}, []
+def _read_pairs(path, lines, skipped):
+    """Yield (word, Sense); so do the readers of the other formats, which note what they skip."""
+    below_words = []
     for number, word in lines:
         if not word.strip() or word != word.strip() or "\t" in word:  # a line too few, or too many
             raise _refusal(path, number, "a word without tabs or spaces around it", word)
@@ -73,17 +73,16 @@ def _read_pairs(path, lines):
         if not all(re.fullmatch(r"[^\s,;<>]+", name) for name in names):  # CSV, HTML, prose
             rule = "sememes separated by single tabs, without spaces or any of , ; < >"
             raise _refusal(path, below, rule, line)
-        entries.setdefault(word, []).append(Sense(names))
+        yield word, Sense(names)
         below_words.append(line)
     is_words = not any("\t" in line for line in below_words)
     if is_words and MANY <= len(below_words) == len(set(below_words)):
         rule = "sememes that words have in common, below each word"
         raise _refusal(path, 2, rule, below_words[0])
-    return entries
 
 
-def _read_records(path, lines):
-    entries, skipped, chinese, named = {}, [], 0, cache(_roles)
+def _read_records(path, lines, skipped):
+    chinese, named = 0, cache(_roles)
     for number, record in _records(path, lines):
         word = "_".join(record.get("W_E", "").split())
         if not word:
@@ -96,11 +95,9 @@ def _read_records(path, lines):
             skipped.append(f"{path}:{number}: {error}")
             continue
         pos = "".join(record.get("G_E", "").split()[:1])
-        sense = Sense(tuple(roles), tuple(roles.values()), pos, definition, record["NO."])
-        entries.setdefault(word, []).append(sense)
+        yield word, Sense(tuple(roles), tuple(roles.values()), pos, definition, record["NO."])
     if chinese:
         skipped.append(f"{path}: records without an English word (W_E): {chinese}")
-    return entries, skipped
 
 
 def _records(path, lines):
@@ -135,12 +132,12 @@ def _roles(definition):
     return roles
 
 
-def _read_table(path, lines):
+def _read_table(path, lines, skipped):
     header = tuple(next(lines)[1].split("\t"))
     if header not in (COLUMNS, COLUMNS[:-1]):
         rule = f"the columns {' '.join(COLUMNS[:-1])} [kdml]"
         raise _refusal(path, 1, rule, " ".join(header))
-    entries, skipped, named = {}, [], cache(_roles)
+    named = cache(_roles)
     for number, line in lines:
         lemma, pos, _, sense_number, names, definition = _row(line, header, path, number)
         roles = ()
@@ -150,9 +147,7 @@ def _read_table(path, lines):
         except InputError as error:
             skipped.append(f"{path}:{number}: {error}")
             definition = ""
-        sense = Sense(names, roles, pos, definition, sense_number)
-        entries.setdefault(lemma, []).append(sense)
-    return entries, skipped
+        yield lemma, Sense(names, roles, pos, definition, sense_number)
 
 
 def _row(line, header, path, number):

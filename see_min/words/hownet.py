@@ -117,10 +117,10 @@ def _lexicon(records):
             continue  # a Chinese word without an English one
         sense, complaint = _sense(record)
         if sense.sememes:
-            entries.setdefault(word, []).append(sense)
+            entries[word] = (*entries.get(word, ()), sense)
         if complaint:
             skipped.append(f"No. {record.No} ({word}): {complaint}")
-    return Lexicon({word: tuple(senses) for word, senses in entries.items()}, tuple(skipped))
+    return Lexicon(entries, tuple(skipped))
 
 
 def _sense(record):

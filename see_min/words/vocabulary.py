@@ -35,9 +35,6 @@ class Later(Sequence):
     def __eq__(self, other):
         return self.made == list(other)
 
-    def __repr__(self):
-        return repr(self.made)
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -66,7 +63,7 @@ class Vocabulary:
 
 def build_vocabulary(words, lexicon="sample", counts=None, seed=0, segmentation=None,
                      smooth=False):
-    """Read and count words, or the tokens of a vocabulary; they are annotated where that is read.
+    """Words, or the tokens of a vocabulary, and counts; annotations are made when they are read.
 
     Parameters
     ----------
