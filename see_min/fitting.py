@@ -125,11 +125,10 @@ def fit(
     check_at_least("weights", check_axes("weights", weights, len(matrix)).min(), 0)
     _check_start(encoding, ridge)
     words, private = private_units(encoding.bag)
-    rest = np.setdiff1d(np.arange(len(matrix)), words)
-    if not len(rest):  # every word has a private vector
+    if len(words) == len(matrix):  # every word has a private vector
         encoding = _with_private_vectors(matrix, encoding, words, private)
         return encoding, [relative_error(matrix, encoding, weights)]
-    problem = Problem(matrix, encoding, weights, units, rest, ridge)
+    problem = Problem(matrix, encoding, weights, units, ridge)
     for sweep in range(sweeps):
         problem.update_bag()
         for terms in problem.groups:
@@ -142,200 +141,131 @@ def fit(
 
 
 def bag_solver(M, f, ridge):
-    """M^T F R (U, d') -> (M^T F M + ridge)^-1 M^T F R: bag vectors whose sums are nearest to R."""
-    gram = (M.T @ scipy.sparse.diags_array(f) @ M).toarray()  # (U, U)
-    return partial(scipy.linalg.cho_solve, scipy.linalg.cho_factor(gram + _damping(gram, ridge)))
+    """R (V, d') -> (M^T F M + ridge)^-1 M^T F R (U, d'): bag vectors whose sums are nearest to R."""
+    weighted = M.T @ scipy.sparse.diags_array(f)  # (U, V)
+    gram = (weighted @ M).toarray()  # (U, U)
+    factor = scipy.linalg.cho_factor(gram + _damping(gram, ridge))
+    return lambda R: scipy.linalg.cho_solve(factor, weighted @ R)
 
 
 def relative_error(matrix, encoding, weights=None):
     """sum_w f_w ||E0[w] - E[w]||^2 / sum_w f_w ||E0[w]||^2, computed in blocks of rows."""
     weights = np.ones(len(matrix)) if weights is None else weights
-    error = norm = 0.0
+    error = 0.0
     for block in row_blocks(len(matrix), BLOCK):
-        rows = project(matrix, block)  # (W, D)
-        off = rows - encoding.rows(np.arange(block.start, block.stop))  # (W, D)
+        off = project(matrix, block) - encoding.rows(np.arange(block.start, block.stop))  # (W, D)
         error += weights[block] @ (off**2).sum(1)
-        norm += weights[block] @ (rows**2).sum(1)
-    return float(error / norm)
+    return float(error / (weights @ squared_lengths(matrix)))
 
 
 class Problem:
     """One least-squares problem: tables, index, bag vectors, projection, residual, history.
 
-    `words` are fitted, entries scaled to mean square 1; of the others, whose private vectors leave
-    what lies beyond the projection, the problem keeps the second moments alone. The one array as
-    large as the rows before the projection is `residual`, what all parts together leave of them;
-    every step changes it in place.
+    Entries are scaled to mean square 1. The steps weigh words by `f`, where one with a private
+    vector has 0: its vector takes whatever the other parts leave. `weights` are those of all words.
+    The one array as large as the rows before the projection is `residual`, what all parts together
+    leave of them; every step changes it in place.
     """
 
-    def __init__(self, matrix, encoding, weights, units, words, ridge):
-        share = weights[words].mean() / weights.mean() if weights[words].any() else 1.0
-        self.f = weights[words] / share  # the ridge meets weights of mean 1
-        self.matrix, self.start, self.words, self.ridge = matrix, encoding, words, ridge
+    def __init__(self, matrix, encoding, weights, units, ridge):
+        V, D = matrix.shape
+        self.matrix, self.start, self.units, self.ridge = matrix, encoding, units, ridge
+        self.blocks, self.history = row_blocks(V, BLOCK), []
+        self.private, own = private_units(encoding.bag)  # (N,), (N,)
+        rest = np.setdiff1d(np.arange(V), self.private)
+        share = weights[rest].mean() / weights.mean() if weights[rest].any() else 1.0
+        self.weights = weights / share  # the ridge meets weights of mean 1
+        self.f = self.weights.copy()  # (V,)
+        self.f[self.private] = 0
+        lengths = squared_lengths(matrix)  # (V,)
+        self.scale = float(np.sqrt(lengths[rest].mean() / D)) or 1.0
+        self.norm = float(self.weights @ lengths) / self.scale**2 or 1.0
         self.tables = [np.array(table, dtype=float) for table in encoding.tables]  # (U_j, r, q_j)
-        self.index = encoding.units_of(words).copy()  # (V, k, n)
-        self.free = None if units is None else units.free[words]  # (V, k, n)
-        self.buckets = None if units is None else units.buckets
-        every = np.arange(encoding.rank)  # terms of one index are solved together, others apart
-        self.groups = [every] if self.index.shape[1] == 1 else [every[k : k + 1] for k in every]
-        self.history = []
-        self._read_target(encoding.projection)
-        self._read_private(weights / share)
-        self._start_bag()
-        for block in self._blocks():
-            self.residual[block] -= self._bag_rows(block)
-            for terms in self.groups:
-                self.residual[block] -= self._rows(block, terms)
-
-    def _read_target(self, P):
-        """The rows E0 P^T, their scale, and what of E0 lies beyond the projection."""
-        D = self.matrix.shape[1]
+        self.index = encoding.units_of(np.arange(V)).copy()  # (V, k, n)
+        self.groups = np.arange(encoding.rank).reshape(self.index.shape[1], -1)  # (k, g)
+        P = encoding.projection
         self.P = None if P is None else np.array(P, dtype=float)  # (d', D)
-        self.residual = np.empty((len(self.words), D if P is None else len(P)))  # (N, d')
-        squares = norm = inside = 0.0
-        for block in self._blocks():
-            rows = project(self.matrix, self.words[block])  # (W, D)
-            lengths = (rows**2).sum(1)  # (W,)
-            squares, norm = squares + lengths.sum(), norm + self.f[block] @ lengths
-            self.residual[block] = rows if P is None else rows @ P.T
-            inside += self.f[block] @ (self.residual[block] ** 2).sum(1)
-        self.scale = float(np.sqrt(squares / (len(self.words) * D))) or 1.0
-        self.norm = float(norm) / self.scale**2
-        self.beyond = max(0.0, float(norm - inside)) / self.scale**2
-        self.residual /= self.scale
+        self.residual = np.zeros((V, encoding.inner_dim))  # (V, d')
+        self._add_target()
+        for terms in self.groups:
+            self._add(-1, partial(self._rows, terms))
+        self._start_bag(own)
 
-    def _read_private(self, weights):
-        """sum_w f_w E0[w]^T E0[w] (D, D) of the words that are not fitted."""
-        self.moments, private = None, np.setdiff1d(np.arange(len(self.matrix)), self.words)
-        if self.P is not None and len(private):
-            self.moments = second_moments(self.matrix, private, weights) / self.scale**2
-            self.norm += np.trace(self.moments)
-            self.beyond += self._private_beyond()
-        self.norm = self.norm or 1.0
-
-    def _private_beyond(self):
-        """sum_w f_w ||E0[w] - E0[w] P^T P||^2 of the words that are not fitted."""
-        if self.moments is None:
-            return 0.0
-        return max(0.0, np.trace(self.moments) - ((self.P @ self.moments) * self.P).sum())
-
-    def _start_bag(self):
-        self.bag_vectors = None
+    def _start_bag(self, own):
+        """The bag without the units that are private vectors."""
+        self.bag = None
         if self.start.bag is None:
             return
-        M = self.start.bag[self.words]  # (V, all units)
-        self.bag_units = np.unique(M.indices)  # those of these words: U of them
-        self.bag = M[:, self.bag_units]  # (V, U)
-        self.bag_vectors = self.start.bag_vectors[self.bag_units].astype(float) / self.scale
+        self.shared = np.setdiff1d(np.arange(self.start.bag.shape[1]), own)  # (U,)
+        self.bag = self.start.bag[:, self.shared]  # (V, U)
+        self.bag_vectors = self.start.bag_vectors[self.shared] / self.scale  # (U, d')
         self.solve_bag = bag_solver(self.bag, self.f, self.ridge)
-
-    def _blocks(self):
-        return row_blocks(len(self.words), BLOCK)
-
-    def _bag_rows(self, block):
-        return 0.0 if self.bag_vectors is None else self.bag[block] @ self.bag_vectors  # (W, d')
-
-    def _leaves(self, block, terms, but=None):
-        """Leaves (W, g, q_j) of a block of words in g terms, for all slots but one."""
-        index = self.index[block] if self.index.shape[1] == 1 else self.index[block][:, terms]
-        slots = [j for j in range(len(self.tables)) if j != but]
-        return [self.tables[j][index[:, :, j], terms] for j in slots]
-
-    def _rows(self, block, terms):
-        return entangled_rows(self._leaves(block, terms))  # (W, d')
-
-    def _squares(self):
-        """sum_w f_w ||residual_w||^2."""
-        blocks = self._blocks()
-        return float(sum(self.f[b] @ (self.residual[b] ** 2).sum(1) for b in blocks))
-
-    def _record(self, data_error):
-        penalty = sum((table**2).sum() for table in self.tables)
-        penalty += 0.0 if self.bag_vectors is None else (self.bag_vectors**2).sum()
-        data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13
-        objective = self.beyond + data_error + self.ridge * penalty
-        self.history.append(float(objective / self.norm))
+        self._add(-1, self._bag_rows)
 
     def update_bag(self):
         """b = (M^T F M + ridge)^-1 M^T F R, R what the products leave."""
-        if self.bag_vectors is None:
+        if self.bag is None:
             return
-        right = np.zeros_like(self.bag_vectors)  # (U, d')
-        for block in self._blocks():
-            self.residual[block] += self._bag_rows(block)
-            right += self.bag[block].T @ (self.f[block, None] * self.residual[block])
-        self.bag_vectors = self.solve_bag(right)  # (U, d')
-        for block in self._blocks():
-            self.residual[block] -= self._bag_rows(block)
+        self._add(1, self._bag_rows)
+        self.bag_vectors = self.solve_bag(self.residual)  # (U, d')
+        self._add(-1, self._bag_rows)
         self._record(self._squares())
 
     def update_terms(self, terms, reassign):
         """One pass over the slots of terms that share an index, against what all else leaves."""
-        for block in self._blocks():
-            self.residual[block] += self._rows(block, terms)
+        rows = partial(self._rows, terms)
+        self._add(1, rows)
         total = self._squares()
-        for j in range(len(self.tables)):
+        for j, table in enumerate(self.tables):
             A, B = self._sums(j, terms, reassign)  # (U_j, g, g), (U_j, g, q_j)
             leaves = np.linalg.solve(A + _damping(A, self.ridge), B)  # (U_j, g, q_j)
-            self.tables[j][:, terms] = leaves
-            explained = 2 * (leaves * B).sum() - ((A @ leaves) * leaves).sum()
-            self._record(total - float(explained))
-        for block in self._blocks():
-            self.residual[block] -= self._rows(block, terms)
+            table[:, terms] = leaves
+            self._record(total - 2 * (leaves * B).sum() + ((A @ leaves) * leaves).sum())
+        self._add(-1, rows)
 
     def update_projection(self):
         """P = polar(sum_w f_w Y_w^T E0[w]) brings the rows Y_w before it nearest to E0[w]."""
         if self.P is None:
             return
-        total = 0.0 if self.moments is None else self.P @ self.moments  # (d', D): there Y = E0 P^T
-        for block in self._blocks():
-            rows = project(self.matrix, self.words[block]) / self.scale  # (W, D)
+        self.residual[self.private] = 0  # Y = E0 P^T there
+        total = 0.0
+        for block in self.blocks:
+            rows = project(self.matrix, block) / self.scale  # (W, D)
             self.residual[block] -= rows @ self.P.T  # (W, d'), now -Y
-            total -= self.residual[block].T @ (self.f[block, None] * rows)
-        self.P, self.beyond = polar(total), 0.0  # (d', D)
-        for block in self._blocks():
-            rows = project(self.matrix, self.words[block]) / self.scale  # (W, D)
-            inner = rows @ self.P.T  # (W, d')
-            self.residual[block] += inner
-            self.beyond += self.f[block] @ ((rows**2).sum(1) - (inner**2).sum(1))
-        self.beyond = max(0.0, float(self.beyond)) + self._private_beyond()
+            total -= self.residual[block].T @ (self.weights[block, None] * rows)  # (d', D)
+        self.P = polar(total)  # (d', D)
+        self._add_target()
         self._record(self._squares())
 
     def _sums(self, j, terms, reassign):
         """A_u = sum_{w: u} f_w G_w and B_u = sum_{w: u} f_w b_w, after reassigning free words."""
-        U, g, q = len(self.tables[j]), len(terms), self.tables[j].shape[2]
+        (U, _, q), g = self.tables[j].shape, len(terms)
         A, B = np.zeros((U, g * g)), np.zeros((U, g * q))
-        for block in self._blocks():
-            G, b = self._normal(block, j, terms)
+        for block in self.blocks:
+            G, b = self._normal(j, terms, block)  # (W, g, g), (W, g, q)
             if reassign:
-                self._reassign(block, G, b, j, terms)
-            u = self.index[block, self._place(terms), j]  # (W,)
-            weights = (self.f[block], (u, np.arange(len(u))))
-            select = scipy.sparse.csr_array(weights, shape=(U, len(u)))  # (U, W)
+                self._reassign(j, terms, block, G, b)
+            u = self.index[block, terms[0], j]  # (W,)
+            entries = self.f[block], (u, np.arange(len(u)))
+            select = scipy.sparse.csr_array(entries, shape=(U, len(u)))  # (U, W)
             A += select @ G.reshape(len(u), -1)
             B += select @ b.reshape(len(u), -1)
         return A.reshape(U, g, g), B.reshape(U, g, q)
 
-    def _place(self, terms):
-        """Where the index of some terms stands."""
-        return 0 if self.index.shape[1] == 1 else terms[0]
-
-    def _normal(self, block, j, terms):
+    def _normal(self, j, terms, block):
         """G_w = hadamard_{i != j} L_wi L_wi^T (W, g, g), b_w = K_w unfold_j(R_w)^T (W, g, q_j)."""
-        others, target = self._leaves(block, terms, but=j), self.residual[block]  # R (W, d')
-        W, q = len(target), self.tables[j].shape[2]
-        before = int(np.prod([table.shape[2] for table in self.tables[:j]]))
-        unfolded = target.reshape(W, before, q, -1).swapaxes(1, 2)  # (W, q_j, before, after)
-        unfolded = unfolded.reshape(W, q, -1)  # (W, q_j, d'/q_j)
-        G = np.ones((W, len(terms), len(terms)))
+        others, R = self._leaves(terms, block, but=j), self.residual[block]  # R (W, d')
+        tensor = R.reshape(len(R), *self.start.sizes)  # (W, q_1, ..., q_n)
+        unfolded = np.moveaxis(tensor, j + 1, -1).reshape(len(R), -1, self.start.sizes[j])
+        G = np.ones((len(R), len(terms), len(terms)))
         for leaf in others:
             G *= leaf @ leaf.swapaxes(1, 2)  # (W, g, g)
-        K = kron_rows(others) if others else np.ones((W, len(terms), 1))  # (W, g, d'/q_j)
-        return G, K @ unfolded.swapaxes(1, 2)  # (W, g, q_j)
+        K = kron_rows(others) if others else np.ones((len(R), len(terms), 1))  # (W, g, d'/q_j)
+        return G, K @ unfolded  # (W, g, q_j)
 
-    def _reassign(self, block, G, b, j, terms):
+    def _reassign(self, j, terms, block, G, b):
         """Give each free word the bucket of lowest cost <G_w, T_u T_u^T> - 2 <b_w, T_u>."""
-        low, high = self.buckets[j]
+        low, high = self.units.buckets[j]
         T = self.tables[j][low:high][:, terms]  # (C, g, q_j), C candidates
         if not len(T):
             return
@@ -345,19 +275,55 @@ class Problem:
             cost = G[part].reshape(len(G[part]), -1) @ squares.T  # (w, C)
             cost -= 2 * b[part].reshape(len(cost), -1) @ T.reshape(len(T), -1).T
             best[part] = low + cost.argmin(1)
-        k = self._place(terms)
-        self.index[block, k, j] = np.where(self.free[block, k, j], best, self.index[block, k, j])
+        own, free = self.index[block, terms[0], j], self.units.free[block, terms[0], j]  # (W,)
+        own[:] = np.where(free, best, own)
+
+    def _leaves(self, terms, block, but=None):
+        """Leaves (W, g, q_j) of a block of words in g terms of one index, for all slots but one."""
+        index = self.index[block, terms[0]]  # (W, n)
+        slots = [j for j in range(len(self.tables)) if j != but]
+        return [self.tables[j][index[:, j, None], terms] for j in slots]
+
+    def _rows(self, terms, block):
+        return entangled_rows(self._leaves(terms, block))  # (W, d')
+
+    def _bag_rows(self, block):
+        return self.bag[block] @ self.bag_vectors  # (W, d')
+
+    def _add(self, sign, rows):
+        for block in self.blocks:
+            self.residual[block] += sign * rows(block)  # (W, d')
+
+    def _add_target(self):
+        """Add the rows E0 P^T (V, d') to the residual; `beyond` is what P leaves of E0."""
+        self.beyond = 0.0
+        for block in self.blocks:
+            rows = project(self.matrix, block) / self.scale  # (W, D)
+            inner = rows if self.P is None else rows @ self.P.T  # (W, d')
+            self.residual[block] += inner
+            self.beyond += self.weights[block] @ ((rows**2).sum(1) - (inner**2).sum(1))
+        self.beyond = max(0.0, self.beyond)
+
+    def _squares(self):
+        """sum_w f_w ||residual_w||^2."""
+        return self.f @ np.einsum("wi,wi->w", self.residual, self.residual)
+
+    def _record(self, data_error):
+        penalty = sum((table**2).sum() for table in self.tables)
+        penalty += 0.0 if self.bag is None else (self.bag_vectors**2).sum()
+        data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13
+        objective = self.beyond + data_error + self.ridge * penalty
+        self.history.append(float(objective / self.norm))
 
     def result(self):
         """The start with what was fitted, at the scale of the matrix."""
         scale = self.scale ** (1 / len(self.tables))  # spread evenly: gradients of one size
         fitted = {"tables": [table * scale for table in self.tables], "projection": self.P}
         if self.start.index is not None:
-            fitted["index"] = self.start.index.copy()
-            fitted["index"][self.words] = self.index
-        if self.bag_vectors is not None:
+            fitted["index"] = self.index
+        if self.bag is not None:
             fitted["bag_vectors"] = self.start.bag_vectors.astype(float)
-            fitted["bag_vectors"][self.bag_units] = self.bag_vectors * self.scale
+            fitted["bag_vectors"][self.shared] = self.bag_vectors * self.scale
         return replace(self.start, **fitted)
 
 
@@ -385,6 +351,12 @@ def project(matrix, words, P=None):
     """E0[words] P^T (W, d') in double precision, or E0[words] (W, D); words: a slice or ids."""
     rows = np.asarray(matrix[words], dtype=float)  # (W, D)
     return rows if P is None else rows @ P.T  # (W, d')
+
+
+def squared_lengths(matrix):
+    """||E0[w]||^2 (V,), in blocks of rows."""
+    blocks = row_blocks(len(matrix), BLOCK)
+    return np.concatenate([(project(matrix, block) ** 2).sum(1) for block in blocks])
 
 
 def check_finite_rows(matrix):
