@@ -225,7 +225,8 @@ class SememeEncoding:
     def load(cls, path, vocabulary=None):
         """Read what `save` wrote, with the Vocabulary of the fit where the bag is derived.
 
-        InputError if the file is missing, truncated, or another.
+        A function that makes the Vocabulary of the words will do. InputError if the file is
+        missing, truncated, or another.
         """
         from see_min import storage  # built on this file
 

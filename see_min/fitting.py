@@ -141,7 +141,7 @@ def fit(
 
 
 def bag_solver(M, f, ridge):
-    """R (V, d') -> (M^T F M + ridge)^-1 M^T F R (U, d'): bag vectors whose sums are nearest to R."""
+    """R (V, d') -> (M^T F M + ridge)^-1 M^T F R (U, d'): vectors whose sums are nearest to R."""
     weighted = M.T @ scipy.sparse.diags_array(f)  # (U, V)
     gram = (weighted @ M).toarray()  # (U, U)
     factor = scipy.linalg.cho_factor(gram + _damping(gram, ridge))

@@ -24,7 +24,7 @@ FORMAT = "see_min encoding 3"
 FEWEST_BITS, MOST_BITS = 4, 16  # or 32: float32
 # what numpy and zipfile raise on bytes that are no encoding (RuntimeError: claims to be encrypted)
 READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
-READ_ERRORS += (zipfile.BadZipFile, zlib.error)
+READ_ERRORS += (AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 def quantize(array, axes, bits):
@@ -122,13 +122,21 @@ def _check(M):
 
 
 def unpack(arrays, vocabulary=None):
-    """The encoding of `pack`, or InputError; a derived bag asks for the Vocabulary of the fit."""
+    """The encoding of `pack`, or InputError; a derived bag asks for the Vocabulary of the fit.
+
+    Sizes are checked before anything is made of them: what a file asks for, it can fill.
+    """
     if str(arrays.get("format", "")) != FORMAT:
         raise InputError(f"no entry format = '{FORMAT}'")
     slots = [str(name) for name in arrays["slots"]]
     floats = {name: _floats(arrays, name) for name in {*slots, "projection", "bag_vectors"}}
-    bag = _unpack_bag(arrays, vocabulary) if "bag.shape" in arrays else None
-    index = _unpack_index(arrays, slots, floats, bag) if "index.shape" in arrays else None
+    sizes = _index_sizes(arrays) if "index.shape" in arrays else None
+    bag = index = None
+    if "bag.shape" in arrays:
+        shape = len(floats[slots[0]]) if sizes is None else sizes[0], len(floats["bag_vectors"])
+        bag = _unpack_bag(arrays, vocabulary, shape)
+    if sizes is not None:
+        index = _unpack_index(arrays, [len(floats[name]) for name in slots], sizes, bag)
     slot_names = [_as_units(arrays.get(f"slot.names.{j}")) for j in range(len(slots))]
     return SememeEncoding(
         [floats[name] for name in slots],
@@ -149,35 +157,53 @@ def _floats(arrays, name):
     array, step = arrays.get(name), arrays.get(f"{name}.step")
     if step is None:
         return array
-    shape, b = arrays[f"{name}.shape"], int(arrays["bits"])
+    shape, b = arrays[f"{name}.shape"], check_bits(int(arrays["bits"]))
     q = unpack_bits(array, b, int(np.prod(shape))).reshape(shape) - 2 ** (b - 1)
     return q * step.astype(float)
 
 
-def _unpack_index(arrays, slots, floats, bag):
+def _index_sizes(arrays):
+    """Words, terms of one index, and words with stored codes."""
+    V, k, _, coded = (int(size) for size in arrays["index.shape"])
+    most = 8 * sum(np.asarray(array).nbytes for array in arrays.values())  # a bit for each code
+    if not 0 <= coded <= V or V * max(k, 1) > most:
+        rule = f"expected at most {most} codes in a file of this size"
+        raise InputError(f"index.shape: {rule}, got {k} of {V} words, of which {coded} have any")
+    return V, k, coded
+
+
+def _unpack_index(arrays, units, sizes, bag):
     """(V, k, n); words without stored codes have code 0."""
-    V, k, n, coded = (int(size) for size in arrays["index.shape"])
-    index = np.zeros((V, k, n), dtype=np.int64)
+    V, k, coded = sizes
+    index = np.zeros((V, k, len(units)), dtype=np.int64)
     words = np.arange(V)
     if coded < V:
         words = np.setdiff1d(words, private_units(bag)[0])  # (N,)
-    for j, name in enumerate(slots):
-        codes = unpack_bits(arrays[f"index.{j}"], code_bits(len(floats[name])), coded * k)
+    for j, U in enumerate(units):
+        codes = unpack_bits(arrays[f"index.{j}"], code_bits(U), coded * k)
         index[words, :, j] = codes.reshape(coded, k)
     return index
 
 
-def _unpack_bag(arrays, vocabulary):
+def _unpack_bag(arrays, vocabulary, shape):
+    """M (V, U), with as many words as the index and as many units as there are vectors."""
     V, U, N = (int(size) for size in arrays["bag.shape"])
+    if (V, U) != shape or not 0 <= N <= V:
+        raise InputError(f"bag.shape: expected {shape}, got {V, U} with {N} private vectors")
     if "bag.private" in arrays:
+        names = _as_text(arrays.get("words"))
+        if callable(vocabulary):
+            vocabulary = None if names is None else vocabulary(names)
         if vocabulary is None:
             raise InputError("a bag that is derived: expected the vocabulary, got none")
-        if _as_text(arrays.get("words")) not in (None, list(vocabulary.names)):
+        if names not in (None, list(vocabulary.names)):
             raise InputError("a bag that is derived: expected the words of the fit in their order")
         private = unpack_bits(arrays["bag.private"], code_bits(V), N)
         M = fill_bag(vocabulary.names, vocabulary.annotations, private, U - N)[0]
     else:
         most = int(arrays["bag.most"])
+        if most > U:
+            raise InputError(f"bag.most: expected at most {U} units of a word, got {most}")
         lengths = unpack_bits(arrays["bag.lengths"], code_bits(most + 1), V)
         units = unpack_bits(arrays["bag.units"], code_bits(U), int(lengths.sum()))
         check_ids("bag", units, U)
@@ -234,7 +260,7 @@ def _as_bytes(names):
 
 
 def _as_text(array):
-    return None if array is None else json.loads(array.tobytes())
+    return None if array is None else [str(name) for name in json.loads(array.tobytes())]
 
 
 def _as_units(array):

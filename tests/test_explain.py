@@ -206,6 +206,15 @@ def test_a_saved_encoding_is_read_and_nothing_is_fitted(command, fits, tmp_path,
     assert "xyzzy is no whole word" in command(tmp_path / "e.npz", "xyzzy")
 
 
+def test_a_bag_that_no_file_holds_is_made_again_with_the_lexicon_of_the_fit(command, tmp_path):
+    encoding, path = encode(E0, NAMES, 6, derived=True, sweeps=1), tmp_path / "derived.npz"
+    encoding.save(path)
+    expected = as_text(explain_words(WORDS, sample_lexicon(), encoding), encoded=True)
+    assert command(path, *WORDS) == expected and encoding.bag.nnz == 61
+    with pytest.raises(InputError, match="expected the words and the lexicon of the fit"):
+        command(path, WORDS[0], "--lexicon", "none")
+
+
 def test_without_a_file_the_lexicon_tells_what_it_knows(command):
     said = command("adds", "xyzzy")
     assert said.startswith("adds\n====\nknown as add, ") and "no sense is known" in said

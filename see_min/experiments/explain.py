@@ -23,6 +23,7 @@ from see_min.words.formats import load_lexicon
 from see_min.words.kdml import draw, parse_definition
 from see_min.words.morphemes import segment
 from see_min.words.tokens import normalise
+from see_min.words.vocabulary import build_vocabulary
 
 WIDTH = 100  # columns
 NEAREST = 10  # words
@@ -46,8 +47,10 @@ def _tree(definition):
         return ""
 
 
-def load_encoding(path):
+def load_encoding(path, lexicon="sample"):
     """The encoding, with its words, in a saved .npz, a toy checkpoint or a compressed folder.
+
+    The lexicon is that of the fit, for a bag that no file holds.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def load_encoding(path):
     """
     path = Path(path)
     if path.suffix == ".npz":
-        encoding = SememeEncoding.load(path)
+        encoding = SememeEncoding.load(path, lambda words: build_vocabulary(words, lexicon))
         if encoding.words is None:
             raise InputError(f"{path}: expected an encoding with its words, got none")
         return encoding
@@ -338,7 +341,7 @@ def run(arguments, command):
     if arguments.plot:
         reports.check_plot(arguments.plot)
     lexicon = load_lexicon(arguments.lexicon)
-    encoding = None if path is None else load_encoding(path)
+    encoding = None if path is None else load_encoding(path, lexicon)
     dense = None if arguments.dense is None else load_dense(arguments.dense, encoding.shape)
     found = explain_words(words, lexicon, encoding, dense)
     for name in ("plot", "html"):
