@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from see_min.errors import InputError
@@ -85,7 +85,7 @@ def atomic_path(path):
     Raises
     ------
     InputError
-        If the directory cannot be written, or `path` exists and is no regular file.
+        If the file cannot be written, or `path` exists and is no regular file.
 
     Examples
     --------
@@ -107,22 +107,21 @@ def atomic_path(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
         yield temporary
-        try:
-            os.replace(temporary, path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+        os.replace(temporary, path)
+    except OSError as error:  # a full disk, too
+        reason = error.strerror or error
+        rule = "out: expected a directory that can be written"
+        raise InputError(f"{rule}, got {path.parent} ({reason})") from error
     finally:
-        temporary.unlink(missing_ok=True)  # gone already after a replace
+        with suppress(OSError):  # no such directory
+            temporary.unlink(missing_ok=True)  # gone already after a replace
 
 
 def check_writable(directory):
     """Return the directory as a Path if it can be written or made; nothing is changed.
 
-    Long work calls this first, so that its result has a place in the end.
+    Long work calls this first, so that its result has a place in the end; else an InputError.
     """
     directory = Path(directory)
     places = (directory, *directory.absolute().parents)
@@ -143,13 +142,5 @@ def write_atomic(path, data):
     """
     data = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
-        try:
-            temporary.write_bytes(data)
-        except OSError as error:  # a full disk
-            raise _unwritable(path, error) from error
+        temporary.write_bytes(data)
     return Path(path)
-
-
-def _unwritable(path, error):
-    rule = "out: expected a directory that can be written"
-    return InputError(f"{rule}, got {Path(path).parent} ({error.strerror})")

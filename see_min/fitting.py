@@ -189,22 +189,17 @@ class Problem:
         self._add_target()
         for terms in self.groups:
             self._add(-1, partial(self._rows, terms))
-        self._start_bag(own)
-
-    def _start_bag(self, own):
-        """The bag without the units that are private vectors."""
-        self.bag = None
-        if self.start.bag is None:
-            return
-        self.shared = np.setdiff1d(np.arange(self.start.bag.shape[1]), own)  # (U,)
-        self.bag = self.start.bag[:, self.shared]  # (V, U)
-        self.bag_vectors = self.start.bag_vectors[self.shared] / self.scale  # (U, d')
-        self.solve_bag = bag_solver(self.bag, self.f, self.ridge)
+        M, vectors = encoding.bag, encoding.bag_vectors  # (V, all units), (all units, d')
+        if M is None:
+            M, vectors = scipy.sparse.csr_array((V, 0)), np.zeros((0, encoding.inner_dim))
+        self.shared = np.setdiff1d(np.arange(len(vectors)), own)  # (U,)
+        self.bag, self.bag_vectors = M[:, self.shared], vectors[self.shared] / self.scale
+        self.solve_bag = bag_solver(self.bag, self.f, ridge)
         self._add(-1, self._bag_rows)
 
     def update_bag(self):
         """b = (M^T F M + ridge)^-1 M^T F R, R what the products leave."""
-        if self.bag is None:
+        if not len(self.shared):
             return
         self._add(1, self._bag_rows)
         self.bag_vectors = self.solve_bag(self.residual)  # (U, d')
@@ -309,8 +304,7 @@ class Problem:
         return self.f @ np.einsum("wi,wi->w", self.residual, self.residual)
 
     def _record(self, data_error):
-        penalty = sum((table**2).sum() for table in self.tables)
-        penalty += 0.0 if self.bag is None else (self.bag_vectors**2).sum()
+        penalty = sum((part**2).sum() for part in [*self.tables, self.bag_vectors])
         data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13
         objective = self.beyond + data_error + self.ridge * penalty
         self.history.append(float(objective / self.norm))
@@ -321,7 +315,7 @@ class Problem:
         fitted = {"tables": [table * scale for table in self.tables], "projection": self.P}
         if self.start.index is not None:
             fitted["index"] = self.index
-        if self.bag is not None:
+        if self.start.bag is not None:
             fitted["bag_vectors"] = self.start.bag_vectors.astype(float)
             fitted["bag_vectors"][self.shared] = self.bag_vectors * self.scale
         return replace(self.start, **fitted)

@@ -73,7 +73,7 @@ def tt_to_tensor(cores):
 
 
 def tt_round(cores, max_rank=None, tolerance=0.0):
-    """Lower the bond sizes of a train without building the array; returns as `tt_svd`.
+    """Lower the bond sizes of a train without building the array; returns and raises as `tt_svd`.
 
     QR from the right makes every core but the first row-orthonormal; truncated SVD from the left
     then errs as it would on the array itself.

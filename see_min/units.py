@@ -104,7 +104,11 @@ def morpheme_units(morphemes):
 
 def shared_units(annotations):
     """Units that at least two words have, the most common first (ties by kind and name)."""
-    count = Counter(unit for annotation in annotations for unit in annotation.units)
+    return _shared(annotation.units for annotation in annotations)
+
+
+def _shared(owned):
+    count = Counter(unit for units in owned for unit in units)
     ranked = sorted(count.items(), key=lambda item: (-item[1], item[0]))
     return [unit for unit, times in ranked if times > 1]
 
@@ -140,16 +144,14 @@ def _assign_see(words, annotations, plan, ranked):
     slots = [[Unit("bucket", str(u)) for u in range(U)] for U in plan.units]
     free, buckets = np.ones((V, terms, n), dtype=bool), [(0, U) for U in plan.units]
     if plan.coded:
+        index = np.zeros((V, terms, n), dtype=int)
         private = np.sort(ranked[: plan.private])  # row numbers
         bag, names = fill_bag(words, annotations, private, plan.knowledge)
-        return Units(np.zeros((V, terms, n), dtype=int), free, buckets, slots, bag, names)
-    index = np.array(
-        [
-            [[bucket(f"{w} {k} {j}", U) for j, U in enumerate(plan.units)] for k in range(terms)]
-            for w in words
-        ]
-    ).reshape(V, terms, n)
-    bag, names = _fill_binned_bag(words, annotations, plan, ranked)
+    else:
+        places = [(k, j, U) for k in range(terms) for j, U in enumerate(plan.units)]
+        hashed = [bucket(f"{word} {k} {j}", U) for word in words for k, j, U in places]
+        index = np.array(hashed).reshape(V, terms, n)
+        bag, names = _fill_binned_bag(words, annotations, plan, ranked)
     return Units(index, free, buckets, slots, bag, names)
 
 
@@ -158,14 +160,21 @@ def fill_bag(words, annotations, private, knowledge):
 
     No unit is named anywhere: words, annotations, `private` and a number are enough for M.
     """
+    owners = set(np.asarray(private).tolist())
+    rest = [annotation for w, annotation in enumerate(annotations) if w not in owners]
+    owned = [annotation.units for annotation in annotations]
+    return _bag(words, private, owned, shared_units(rest)[:knowledge])
+
+
+def _bag(words, private, owned, shared):
+    """M (V, U) and its units: rows `private` have a vector each, others the `shared` of theirs."""
     own = {w: u for u, w in enumerate(np.asarray(private).tolist())}  # by row: names may be equal
-    rest = [annotation for w, annotation in enumerate(annotations) if w not in own]
-    names = [Unit("word", words[w]) for w in private] + shared_units(rest)[:knowledge]
-    number = {unit: u for u, unit in enumerate(names)}
+    number = {unit: u for u, unit in enumerate(shared, start=len(own))}
     rows = [
-        [own[w]] if w in own else [number[unit] for unit in annotation.units if unit in number]
-        for w, annotation in enumerate(annotations)
+        [own[w]] if w in own else [number[unit] for unit in units if unit in number]
+        for w, units in enumerate(owned)
     ]
+    names = [Unit("word", words[w]) for w in own] + shared
     return sparse_rows(rows, len(names)), names
 
 
@@ -181,17 +190,10 @@ def _fill_binned_bag(words, annotations, plan, ranked):
     known = shared_units([annotations[w] for w in rare])[: plan.knowledge]
     total = plan.private + plan.knowledge
     n_private = max(0, total - len(known) - len(bins))
-    private = [Unit("word", words[w]) for w in ranked[:n_private]]
-    names = (private + known + bins)[:total]
-    number = {unit: u for u, unit in enumerate(names)}
-    rows = [None] * len(words)
+    owned = [None] * len(words)
     for rank, w in enumerate(ranked, start=1):
-        if rank <= n_private:
-            units = [Unit("word", words[w])]
-        else:
-            units = [Unit("frequency", str(2 ** (rank.bit_length() - 1))), *annotations[w].units]
-        rows[w] = [number[unit] for unit in units if unit in number]
-    return sparse_rows(rows, len(names)), names
+        owned[w] = [Unit("frequency", str(2 ** (rank.bit_length() - 1))), *annotations[w].units]
+    return _bag(words, ranked[:n_private], owned, (known + bins)[: total - n_private])
 
 
 def _morpheme_pools(annotations):
@@ -220,8 +222,7 @@ def _fill_slots(words, pools, plan, ranked):
     free = np.zeros_like(index, dtype=bool)
     names, buckets = [], []
     for j in range(n):
-        count = Counter(unit for pool in pools for unit in {one[j] for one in pool if len(one) > j})
-        known = sorted((u for u in count if count[u] > 1), key=lambda u: (-count[u], u))
+        known = _shared({one[j] for one in pool if len(one) > j} for pool in pools)
         slot = [Unit("word", words[w]) for w in ranked[: plan.private]] + known[: plan.knowledge]
         number, first = {unit: u for u, unit in enumerate(slot)}, len(slot)
         for w, (word, pool) in enumerate(zip(words, pools)):
