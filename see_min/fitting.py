@@ -80,7 +80,7 @@ def random_encoding(units, plan, seed, P=None):
     """Random leaves for `units`, such that rows have variance 1: the start of a fit."""
     rng = np.random.default_rng(seed)
     scale = plan.rank ** (-0.5 / len(plan.sizes))  # a sum of r products of n leaves: variance 1
-    shapes = [(plan.slot_units, plan.rank, q) for q in plan.sizes]
+    shapes = [(U, plan.rank, q) for U, q in zip(plan.units, plan.sizes)]
     tables = [scale * rng.standard_normal(shape) for shape in shapes]  # (U, r, q_j) each
     vectors = None if units.bag is None else np.zeros((units.bag.shape[1], plan.inner_dim))
     names = {"slot_names": units.slot_names, "bag_names": units.bag_names}

@@ -1,105 +1,95 @@
 """The comparison of layer methods: what a student is, its sizes, the command."""
 
-import argparse
 import json
 
 import pytest
+from tiny import call, quiet, refused
 
 torch = pytest.importorskip("torch")
 
-from see_min.errors import InputError  # noqa: E402
-from see_min.experiments import comparison, layers  # noqa: E402
+from see_min.experiments import layers, train  # noqa: E402
 from see_min.experiments.layers import (  # noqa: E402
-    QUICK,
     Evaluation,
     LayerTask,
     combined_rows,
     held_out_loss,
-    make_setups,
     row_name,
 )
-from see_min.toy.data import Batch, build_corpus  # noqa: E402
+from see_min.toy.data import Batch  # noqa: E402
 
-TASK = LayerTask(**QUICK | {"methods": ("rom", "quantization"), "ratios": (2,), "vocab_size": 300,
-                            "n_embd": 32, "block_size": 8, "gpt_steps": 2, "bert_steps": 2,
-                            "mask_steps": 1, "finetune_steps": 1})
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    letters = "abcdefghijklmnopqr"
-    documents = [" ".join(a + b for b in letters[i % 18 :] + letters) for i, a in
-                 enumerate(letters * 3)]
-    return build_corpus(documents, TASK.vocab_size)
+SMALL = {"vocab_size": 300, "n_embd": 32, "n_head": 4, "block_size": 8, "teacher_steps": 2}
+STEPS = {"mask_steps": 1, "finetune_steps": 1, "held_out": 1}
 
 
 @pytest.fixture(scope="module")
-def setups(corpus):
-    return list(make_setups(TASK, corpus, log=lambda line: None))
+def corpus(tmp_path_factory):
+    letters, path = "abcdefghijklmnopqr", tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text("\n\n".join(" ".join(a + b for b in letters[i % 18 :] + letters)
+                                for i, a in enumerate(letters * 3)))
+    return path
 
 
-def test_both_models_get_batches_with_answers(setups):
-    assert [setup.name for setup in setups] == ["gpt", "bert"]
-    for setup in setups:
-        assert (len(setup.masks), len(setup.fine), len(setup.held_out)) == (1, 1, 1)
-        assert held_out_loss(setup.model, setup.held_out) > 0
+@pytest.fixture(scope="module")
+def evaluations(corpus, tmp_path_factory):
+    task = LayerTask(**STEPS, training=SMALL | {"corpus": str(corpus)})
+    out = tmp_path_factory.mktemp("out")
+    return {name: Evaluation(name, task, out, quiet) for name in ("lm", "mlm")}
 
 
-def test_the_loss_is_the_mean_over_all_targets_of_all_batches(setups):
-    model, batch = setups[0].model, setups[0].held_out[0]
+def test_the_loss_is_the_mean_over_all_targets_of_all_batches(evaluations):
+    model, batch = evaluations["lm"].model, evaluations["lm"].held_out[0]
     parts = [Batch((batch.inputs[0][rows],), batch.targets[rows])
              for rows in (slice(0, 5), slice(5, None))]  # of different sizes
     whole = held_out_loss(model, [batch])
     assert held_out_loss(model, parts) == pytest.approx(whole, rel=1e-6)  # float32
 
 
-def test_rows_say_sizes_and_the_setup_stays_as_it_was(setups):
-    before = {name: p.clone() for name, p in setups[0].model.named_parameters()}
-    evaluation = Evaluation(setups[0], log=lambda line: None)
+@pytest.mark.parametrize("name", ["lm", "mlm"])
+def test_rows_say_sizes_and_the_model_stays_as_it_was(evaluations, name):
+    evaluation = evaluations[name]
+    before = {name: p.clone() for name, p in evaluation.model.named_parameters()}
     dense, rom = evaluation.row("dense", 1), evaluation.row("rom", 2)
     bits = evaluation.row("quantization", 4)
-    every = sum(p.numel() for p in setups[0].model.parameters())
+    every = sum(p.numel() for p in evaluation.model.parameters())
     assert dense["model_bytes"] == 4 * every and dense["output_error"] == 0
-    assert rom["block_parameters"] <= dense["block_parameters"] / 2 and rom["output_error"] > 0
+    assert dense["before"] > 0 and rom["output_error"] > 0
+    assert rom["block_parameters"] <= dense["block_parameters"] / 2
     assert bits["block_bytes"] < dense["block_bytes"] / 3  # 8 bits, steps and lowest values
-    assert all(torch.equal(p, before[name]) for name, p in setups[0].model.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in evaluation.model.named_parameters())
 
 
-def test_see_and_blocks_together_keep_the_total(setups, corpus):
-    evaluation = Evaluation(setups[0], log=lambda line: None)
-    rows = combined_rows(evaluation, TASK, corpus)
+def test_see_and_blocks_together_keep_the_total(evaluations):
+    evaluation, task = evaluations["lm"], LayerTask()
+    rows = combined_rows(evaluation, task)
     assert [row_name(row).split(",")[0] for row in rows] == [
         "see", "see + rom", "see + modegpt", "weighted-svd + rom"]
     both = evaluation.block_parameters + evaluation.embedding_parameters
-    embedding = evaluation.embedding_parameters / TASK.embedding_ratio
+    embedding = evaluation.embedding_parameters / task.embedding_ratio
     for row in rows[1:3]:
-        assert row["block_parameters"] + embedding < 1.05 * both / TASK.total_ratio
+        assert row["block_parameters"] + embedding < 1.05 * both / task.total_ratio
 
 
 @pytest.mark.parametrize("flags, text", [
-    (("--methods", "see"), "method: expected one of svd, .*, got 'see'"),
-    (("--ratios", "9"), "ratio: expected above 1 and at most 8 for layers, got 9"),
-    (("--matrix", "e.npy"), "matrix: expected no --layers with it, got one"),
-    (("--seeds", "-1"), "seed: expected 0 to 2.63 - 1, got -1"),
+    ("--methods see", "method: expected one of svd, "),
+    ("--ratios 9", "ratio: expected above 1 and at most 8 for layers, got 9"),
+    ("--matrix e.npy", "matrix: expected no --layers with it, got one"),
+    ("--mix 0", "mix: expected no --layers with it, got one"),
+    ("--lexicon none", "lexicon: expected no --layers with it, got one"),
+    ("--seeds 0 1", "seeds: expected one with --layers, got 2"),
+    ("--seeds -1", "seed: expected 0 to 2^63 - 1, got -1"),
 ])
-def test_flags_that_cannot_be_are_refused_before_any_work(flags, text):
-    with pytest.raises(InputError, match=text):
-        run("--layers", *flags)
-
-
-def run(*flags):
-    parser = argparse.ArgumentParser()
-    comparison.add_arguments(parser)
-    comparison.run(parser.parse_args(flags), "python -m see_min compare --layers")
+def test_flags_that_cannot_be_are_refused_before_any_work(capsys, tmp_path, flags, text):
+    words = ["compare", "--layers", *flags.split(), "--out", tmp_path / "out"]
+    assert text in refused(capsys, *words) and not (tmp_path / "out").exists()
 
 
 def test_the_command_writes_data_and_tables(corpus, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(layers, "default_documents", lambda packages: [])
-    monkeypatch.setattr(layers, "build_corpus", lambda *arguments: corpus)
-    monkeypatch.setattr(layers, "QUICK", {key: getattr(TASK, key) for key in QUICK})
-    run("--layers", "--quick", "--methods", "rom", "--ratios", "2", "--out", str(tmp_path))
-    rows = json.loads((tmp_path / "layers.json").read_text())["rows"]
-    assert [row_name(row) for row in rows if row["model"] == "bert"] == ["dense", "rom, 2x"]
-    text = (tmp_path / "layers.md").read_text()
-    assert "TinyGPT, next words:" in text and "| rom, 2x | 1/2." in text
-    assert capsys.readouterr().out.startswith(text)
+    monkeypatch.setattr(train, "QUICK", SMALL | {"corpus": str(corpus)})
+    monkeypatch.setattr(layers, "QUICK", STEPS)
+    words = ["compare", "--layers", "--quick", "--methods", "rom", "--ratios", "2"]
+    code, out, _ = call(capsys, *words, "--out", tmp_path)
+    report, text = (tmp_path / f"layers.{ending}" for ending in ("json", "md"))
+    rows = json.loads(report.read_text())["rows"]
+    assert code == 0 and out.startswith(text.read_text())
+    assert [row_name(row) for row in rows if row["model"] == "mlm"] == ["dense", "rom, 2x"]
+    assert "TinyGPT, next words:" in out and "| rom, 2x | 1/2." in out

@@ -11,8 +11,8 @@ from see_min.experiments.sources import (
     coverage_line,
     find_source,
     load_matrix,
-    model_source,
     named_benchmarks,
+    open_model,
 )
 from see_min.words.lexicon import Lexicon
 
@@ -154,14 +154,14 @@ def bert(tmp_path_factory):
 
 
 def test_a_model_gives_its_matrix_and_names_rows_without_a_token(bert):
-    source = model_source(bert)
+    source = open_model(bert)
     assert source.matrix.shape == (V + 2, D)
     assert source.words[4:6] + source.words[-2:] == ["[MASK]", "bad", "[ROW300]", "[ROW301]"]
 
 
 def test_sentence_scores_are_those_of_the_model_with_the_matrix(bert):
     pairs = [("bad bado", "bado", 5.0), ("ben", "bad ben bado", 1.0), ("bado ben", "bad", 2.5)]
-    source = model_source(bert)
+    source = open_model(bert)
     own = source.sts(pairs, source.matrix)
     orders = (np.random.default_rng(i).permutation(source.matrix) for i in range(9))
     assert len({source.sts(pairs, matrix) for matrix in orders}) > 1  # the matrix has an effect
@@ -170,7 +170,7 @@ def test_sentence_scores_are_those_of_the_model_with_the_matrix(bert):
 
 def test_tokens_are_counted_with_the_special_ones(bert, tmp_path):
     (tmp_path / "t.txt").write_text("bad bado\n\nbado\n")
-    counts = model_source(bert)._count(tmp_path / "t.txt")
+    counts = open_model(bert)._count(tmp_path / "t.txt")
     assert counts[:8].tolist() == [0, 0, 2, 2, 0, 1, 2, 0] and counts.sum() == 7
 
 

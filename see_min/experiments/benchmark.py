@@ -1,4 +1,4 @@
-"""`bench`: what look-ups, tied heads and (on a CPU) fits cost beside dense.
+"""`bench`: what look-ups and tied heads cost beside dense.
 
 `see` takes 1/ratio of the bytes of the dense matrix, everything else 1/ratio of its parameters. All
 see the same inputs and are timed in turn, once each per round in a new order: a machine that is
@@ -7,11 +7,9 @@ busy for a while slows all of them, and the ratios to dense stay meaningful.
 
 import os
 import statistics
-import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from math import sqrt
 
@@ -30,7 +28,7 @@ from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
 from see_min.experiments.options import parse_ratio
 from see_min.files import check_writable
-from see_min.fitting import fit, frequency_weights, low_rank_encoding, projection, random_encoding
+from see_min.fitting import random_encoding
 from see_min.toy.training import pick_device
 from see_min.units import Annotation, assign, shared_units
 
@@ -38,9 +36,7 @@ CACHED = "see, cached"  # within `cached_rows`: of heads without gradients alone
 COMPILED = "see, compiled"  # by torch.compile
 MOST = 2**32  # numbers of a matrix
 CALLS = ("forward", "forward+backward")
-FITTED, SWEEPS = ("see", "paper, order 3"), 3
-TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states",
-          "fit": "Fit of {:,} rows"}
+TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Bench:
     repeats: int = 15
     device: str = "auto"
     bf16: bool = False
-    compiled: bool | None = None  # whether `see` is also measured by torch.compile: on a GPU
+    compiled: bool | None = None  # `see` by torch.compile, too; None: on a GPU
     seed: int = 0
 
 
@@ -113,21 +109,16 @@ def plans(task, dimension, annotations=()):
             "paper, order 2": plan_paper(*size, 2), "paper, order 3": plan_paper(*size, 3)}
 
 
-def start_of(plan, words, annotations, seed, ratio):
-    """(encoding, units) before a fit, with random numbers everywhere."""
-    units = assign(words, annotations, plan)
-    P = None
+def made_up_encoding(plan, words, annotations, seed, ratio):
+    """An encoding of a plan with random numbers everywhere."""
+    rng, P = np.random.default_rng(seed), None
     if plan.form == "see":
-        P = np.random.default_rng(seed).standard_normal((plan.inner_dim, plan.dimension))
-        P /= sqrt(plan.dimension)
-    encoding = random_encoding(units, plan, seed, P)
+        P = rng.standard_normal((plan.inner_dim, plan.dimension)) / sqrt(plan.dimension)
+    encoding = random_encoding(assign(words, annotations, plan), plan, seed, P)
     if plan.coded:
-        first, second = encoding.tables
-        codes = np.random.default_rng(seed).integers(0, len(second), encoding.index.shape)
-        codes[..., 0] = 0
-        encoding = replace(encoding, tables=[first[:1], second], index=codes)
+        encoding.index[..., 1] = rng.integers(plan.slot_units, size=encoding.index.shape[:2])
         encoding.bits = default_bits(ratio)
-    return encoding, units
+    return encoding
 
 
 def make_modules(task, dimension, words, annotations):
@@ -136,7 +127,8 @@ def make_modules(task, dimension, words, annotations):
     rank = low_rank(task.rows, dimension, task.ratio)
     out = {"dense": Dense(task.rows, dimension), "low-rank": LowRank(task.rows, dimension, rank)}
     for method, plan in plans(task, dimension, annotations).items():
-        out[method] = SememeEmbedding(start_of(plan, words, annotations, task.seed, task.ratio)[0])
+        encoding = made_up_encoding(plan, words, annotations, task.seed, task.ratio)
+        out[method] = SememeEmbedding(encoding)
     return out
 
 
@@ -273,40 +265,15 @@ def count_bytes(module):
     return 4 * count_parameters(module)
 
 
-def fit_rows(task, dimension, words, annotations):
-    """Seconds per sweep after the first, against one weighted SVD; numpy, not torch."""
-    V, rng = task.rows, np.random.default_rng(task.seed)
-    matrix = rng.standard_normal((V, dimension))
-    weights = frequency_weights(1e6 / np.arange(1, V + 1))  # (V,)
-    start = time.perf_counter()
-    factors = low_rank_encoding(matrix, weights, low_rank(V, dimension, task.ratio))
-    found = {"low-rank": ("one SVD", factors, [time.perf_counter() - start])}
-    for name, plan in plans(task, dimension, annotations).items():
-        if name in FITTED:
-            encoding, units = start_of(plan, words, annotations, task.seed, task.ratio)
-            if encoding.projection is not None:
-                encoding.projection = projection(matrix, weights, plan.inner_dim)
-            marks = []
-            fit(matrix, encoding, weights, units, SWEEPS,
-                progress=lambda sweep, error, marks=marks: marks.append(time.perf_counter()))
-            found[name] = "sweep", encoding, np.diff(marks).tolist()
-    svd = summary(found["low-rank"][2])["ms"]
-    rows = [{"part": "fit", "call": call, "method": name, "dimension": dimension, "size": V,
-             "parameters": encoding.parameters, "bytes": encoding.bytes, "peak_bytes": None,
-             **summary(seconds)}
-            for name, (call, encoding, seconds) in found.items()]
-    return [row | {"ratio": row["ms"] / svd} for row in rows]
-
-
 @device_memory()
 def run_bench(task, log=print):
     """Measure everything.
 
     Returns
     -------
-    {"task", "environment", "rows"}
-        A row has part (lookup, head, fit), call, method, dimension, size, parameters, bytes (of a
-        file), ms (median), low, high, repeats, ratio (to dense; of a fit to the SVD), peak_bytes.
+    {"task", "rows"}
+        A row has part (lookup, head), call, method, dimension, size, parameters, bytes (of a file),
+        ms (median), low, high, repeats, ratio (to dense), peak_bytes.
 
     Raises
     ------
@@ -334,43 +301,31 @@ def run_bench(task, log=print):
             for size in sizes:
                 log(f"{part}: {size:,} x {dimension} against {task.rows:,} rows")
                 rows += call_rows(task, part, size, dimension, modules, device)
-        if device.type == "cpu":  # a fit runs nowhere else
-            log(f"fit: {task.rows:,} x {dimension}")
-            rows += fit_rows(task, dimension, words, annotations)
-    where = reports.environment()
-    if device.type == "cuda":
-        where["gpu"] = torch.cuda.get_device_name(device)
-    return {"task": asdict(task) | {"device": device.type}, "environment": where, "rows": rows}
+    return {"task": asdict(task) | {"device": device.type}, "rows": rows}
 
 
 def table(report):
     """The measurement as Markdown: one table per part and size, the environment."""
-    task = report["task"]
-    text = [f"Command: `{task['command']}`",
-            f"{task['rows']:,} rows at 1/{task['ratio']:g} of the bytes (`see`) or parameters (the "
-            "rest); medians in ms, taken in turn in one run; in brackets the ratio to dense (of a "
-            "fit: to one SVD). MB: of a file. Peak: MB held at once beyond parameters, inputs and "
-            "the result."]
-    groups = {}  # {(part, dimension, size): {method: {call: row}}}
+    task, groups = report["task"], {}  # {(part, dimension, size): {method: {call: row}}}
     for row in report["rows"]:
         lines = groups.setdefault((row["part"], row["dimension"], row["size"]), {})
         lines.setdefault(row["method"], {})[row["call"]] = row
+    text = [f"{task['rows']:,} rows at 1/{task['ratio']:g} of the bytes (`see`) or parameters (the "
+            "rest); medians in ms, taken in turn in one run; in brackets the ratio to dense. MB: "
+            "of a file. Peak: MB held at once beyond parameters, inputs and the result."]
+    head = ["method", "parameters", "MB", *CALLS, *(f"peak, {call}" for call in CALLS)]
     for (part, dimension, size), lines in groups.items():
-        calls = list(dict.fromkeys(call for own in lines.values() for call in own))
-        head = ["method", "parameters", "MB", *calls]
-        head += [f"peak, {call}" for call in calls if part != "fit"]
-        rows = [[name, *_cells(own, calls)][: len(head)] for name, own in lines.items()]
+        rows = [[name, *_cells(own)] for name, own in lines.items()]
         text += [f"{TITLES[part].format(size)}, D = {dimension}:",
                  reports.markdown_table(head, rows)]
-    return "\n\n".join([*text, reports.environment_lines(report)]) + "\n"
+    return reports.as_markdown(report, *text)
 
 
-def _cells(own, calls):
+def _cells(own):
     """Of one method: parameters, bytes, the time of each call, the peak of each call."""
-    found = [own.get(call, {}) for call in calls]
-    times = [f"{one['ms']:.3g} ({one['ratio']:.2f})" if one else "–" for one in found]
-    peaks = [f"{one['peak_bytes'] / 1e6:,.2f}" if one.get("peak_bytes") is not None else "–"
-             for one in found]
+    found = [own.get(call) for call in CALLS]
+    times = [f"{row['ms']:.3g} ({row['ratio']:.2f})" if row else "–" for row in found]
+    peaks = [f"{row['peak_bytes'] / 1e6:,.2f}" if row else "–" for row in found]
     row = next(iter(own.values()))
     return [f"{row['parameters']:,}", f"{row['bytes'] / 1e6:.2f}", *times, *peaks]
 
@@ -396,7 +351,5 @@ def run(arguments, command):
              for key, value in vars(arguments).items()
              if value is not None and key not in ("command", "out", "quick")}
     task = Bench(**((QUICK if arguments.quick else {}) | given))
-    report = run_bench(task, log=lambda line: print(line, file=sys.stderr, flush=True))
-    report["task"] = {"command": command, **report["task"]}
-    paths = reports.write_files(report, arguments.out, "bench", table)
-    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+    report = run_bench(task, reports.progress)
+    reports.write_report(report, command, arguments.out, "bench", table, figure=None)

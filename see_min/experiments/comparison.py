@@ -5,14 +5,14 @@ codes keep 1/ratio of the parameters. Every row says both. With a model and a te
 that the model sees: the fit's metric is measured on the text.
 """
 
-import sys
 import time
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 
-from see_min.errors import InputError, check_at_least
+from see_min.errors import InputError
 from see_min.experiments import reports
 from see_min.experiments.options import LEXICON, check_mix, check_seed, parse_ratio
 from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
@@ -28,29 +28,10 @@ RATIOS = (10, 20, 40, 80)
 MEANS = ("parameters", "bytes", "error", "weighted_error", "cosine", "seconds")
 
 
-class Dense:
+def as_dense(matrix):
     """A matrix (V, D) as what approximates itself."""
-
-    index_bytes = 0
-
-    def __init__(self, matrix):
-        self.matrix, self.shape = matrix, matrix.shape
-        self.parameters = matrix.shape[0] * matrix.shape[1]
-
-    def rows(self, ids):
-        """Rows (N, D)."""
-        return np.asarray(self.matrix[ids])
-
-
-class Seen:
-    """Rows as a metric sees them: `rows(ids) @ S`."""
-
-    def __init__(self, approximation, S):
-        self.approximation, self.S = approximation, S
-
-    def rows(self, ids):
-        """Rows (N, D)."""
-        return self.approximation.rows(ids) @ self.S
+    return SimpleNamespace(rows=lambda ids: np.asarray(matrix[ids]), parameters=matrix.size,
+                           index_bytes=0)
 
 
 def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None, S=None):
@@ -69,13 +50,14 @@ def measure_rows(matrix, vocabulary, approximation, benchmarks, sentences=None, 
     scores = {name: one["spearman"] for name, one in found.items()}
     if sentences is not None:
         scores["STS"] = sentences(approximation.rows(np.arange(len(matrix))))
-    weights = frequency_weights(counts, FIT_POWER)
-    seen = (matrix, approximation) if S is None else (mapped(matrix, S), Seen(approximation, S))
+    weights, both = frequency_weights(counts, FIT_POWER), (matrix, approximation)
+    if S is not None:
+        both = mapped(matrix, S), SimpleNamespace(rows=lambda ids: approximation.rows(ids) @ S)
     return {
         "parameters": int(approximation.parameters),
         "bytes": int(registry.bits(approximation)) // 8,
         "error": relative_error(matrix, approximation),
-        "weighted_error": relative_error(*seen, weights),
+        "weighted_error": relative_error(*both, weights),
         "cosine": mean_cosine(matrix, approximation.rows), "scores": scores,
         "rare_scores": {name: one["rare_spearman"] for name, one in found.items()},
         "pairs": {name: [one["pairs"], one["rare_pairs"]] for name, one in found.items()},
@@ -111,7 +93,6 @@ def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, 
     With "all" among the methods, ratios that a method cannot reach are left out; else they are
     refused before any work. Metric, mix and the options are those of `see_min.recipe.encode`.
     """
-    check_at_least("seeds", min(seeds), 0)
     check_finite_rows(matrix)
     names, benchmarks = registry.check_methods(methods), benchmarks or {}
     left_out = log if "all" in methods else None
@@ -123,7 +104,7 @@ def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, 
     measured = partial(measure_rows, matrix, vocabulary, benchmarks=benchmarks,
                        sentences=sentences, S=S)
     rows = [{"method": "dense", "ratio": 1, "seed": seeds[0], "seconds": 0.0}]
-    rows[0] |= measured(Dense(matrix))
+    rows[0] |= measured(as_dense(matrix))
     for done, (ratio, method, seed) in enumerate(work, start=1):
         start = time.perf_counter()
         approximation = registry.approximate(matrix, vocabulary, method, ratio, seed, **options)
@@ -142,22 +123,20 @@ def _scores_line(row):
 
 def mean_rows(rows):
     """{(method, ratio): row}, every number the mean over seeds; a score one seed lacks is None."""
-    lines = {}
+    groups = {}
     for row in rows:
-        lines.setdefault((row["method"], row["ratio"]), []).append(row)
-    return {key: _mean(group) for key, group in lines.items()}
+        groups.setdefault((row["method"], row["ratio"]), []).append(row)
+    means = {}
+    for key, group in groups.items():
+        means[key] = group[0] | {name: _mean([row[name] for row in group]) for name in MEANS}
+        for kind in ("scores", "rare_scores"):
+            means[key][kind] = {name: _mean([row[kind][name] for row in group])
+                                for name in group[0][kind]}
+    return means
 
 
-def _mean(group):
-    out = dict(group[0]) | {key: float(np.mean([row[key] for row in group])) for key in MEANS}
-    for key in ("scores", "rare_scores"):
-        columns = {name: [row[key][name] for row in group] for name in group[0][key]}
-        out[key] = {name: _mean_score(values) for name, values in columns.items()}
-    return out
-
-
-def _mean_score(values):
-    return float(np.mean(values)) if values and None not in values else None
+def _mean(values):
+    return None if None in values else float(np.mean(values))
 
 
 def table(report):
@@ -166,7 +145,8 @@ def table(report):
     dense = lines["dense", 1]
     seeds = len({row["seed"] for row in report["rows"]})
     scores = [*dense["scores"], *(f"{name} (rare)" for name in dense["rare_scores"])]
-    head = ["method, ratio", "parameters", "bytes", "error", "weighted", "cosine", *scores]
+    head = ["method, ratio", "parameters", "bytes", "error", "weighted", "cosine", *scores,
+            "seconds"]
     rows = []
     for row in lines.values():
         sizes = [reports.format_share(dense[key], row[key]) for key in ("parameters", "bytes")]
@@ -174,54 +154,28 @@ def table(report):
         values = [*row["scores"].values(), *row["rare_scores"].values()]
         values = ["–" if value is None else f"{value:.3f}" for value in values]
         rows.append([reports.line_name(row), *sizes, *errors, *values, f"{row['seconds']:.1f}"])
-    head.append("seconds")
     pairs = [f"{name} {used:,} ({few:,} rare)" for name, (used, few) in dense["pairs"].items()]
     note = (f"Scores are Spearman's correlations, means of {seeds} seed{'s' * (seeds > 1)}. Sizes "
             "are shares of the dense ones, bytes with indices. Errors are squared and relative; "
             "the weighted one is what fits minimise. see-derived and its controls do not store the "
             "index of the lexicon: compare their bytes with no other line.")
-    text = [f"Command: `{report['task']['command']}`", note, reports.markdown_table(head, rows),
-            f"Pairs whose two words are in the vocabulary: {', '.join(pairs) or 'none'}.",
-            reports.environment_lines(report)]
-    return "\n\n".join(text) + "\n"
+    used = f"Pairs whose two words are in the vocabulary: {', '.join(pairs) or 'none'}."
+    return reports.as_markdown(report, note, reports.markdown_table(head, rows), used)
 
 
 def figure(report, path):
-    """Draw the mean of the scores against parameters and bytes, over seeds lowest and highest.
-
-    Without scores it is the cosine with the dense rows.
-    """
+    """Draw the mean of the scores, or without any the cosine, against parameters and bytes."""
     dense, *rows = report["rows"]
     names = [name for name, score in dense["scores"].items() if score is not None]
-    title = f"mean of {', '.join(names)}" if names else "cosine with the dense rows"
+    label = f"mean of {', '.join(names)}" if names else "cosine with the dense rows"
 
     def quality(row):
-        return _mean_score([row["scores"][name] for name in names]) if names else row["cosine"]
+        return _mean([row["scores"][name] for name in names]) if names else row["cosine"]
 
-    fig = reports.new_figure(11, 5, "Quality against size, without finetuning")
-    axes = fig.subplots(1, 2, sharey=True)
-    axes[0].set_ylabel(f"{title} (higher is better)")
-    for axis, size in zip(axes, ("parameters", "bytes")):
-        scale, unit = (1e6, "millions") if dense[size] >= 1e6 else (1e3, "thousands")
-        points = _points(rows, size, scale, quality)
-        line = [(quality(dense), "dense", "--")]
-        reports.size_panel(axis, points, line, f"against {size}", f"{size} ({unit})")
-    reports.compact_legend(fig, axes, 8)
-    return reports.save_figure(fig, path)
-
-
-def _points(rows, size, scale, quality):
-    """{method: [(size / scale, mean, lowest, highest)]} over seeds."""
-    groups, points = {}, {}
-    for row in rows:
-        if quality(row) is not None:
-            own = groups.setdefault((row["method"], row["ratio"]), [])
-            own.append((row[size] / scale, quality(row)))
-    for (method, _), own in groups.items():
-        sizes, scores = np.array(own).T  # (seeds,), (seeds,)
-        point = sizes.mean(), scores.mean(), scores.min(), scores.max()
-        points.setdefault(method, []).append(point)
-    return points
+    lines = [(f"{label} (higher is better)", quality, [(quality(dense), "dense", "--")])]
+    sizes = {"parameters": "parameters", "bytes": "bytes"}
+    title = "Quality against size, without finetuning"
+    return reports.size_figure(path, title, rows, sizes, lines)
 
 
 def add_arguments(parser):
@@ -273,18 +227,16 @@ def run(arguments, command):
     lexicon = load_lexicon(arguments.lexicon)
     vocabulary = source.vocabulary(lexicon, arguments.corpus)
     V, D = source.matrix.shape
-    _log(f"{source.name}: {V:,} rows of {D}; {coverage_line(lexicon, vocabulary)}")
+    reports.progress(f"{source.name}: {V:,} rows of {D}; {coverage_line(lexicon, vocabulary)}")
     sentences = None if pairs is None else lambda rows: source.sts(pairs, rows)
     rows = run_comparison(
         source.matrix, vocabulary, given, tuple(dict.fromkeys(arguments.ratios or RATIOS)),
-        tuple(dict.fromkeys(arguments.seeds)), benchmarks, sentences, _log,
+        tuple(dict.fromkeys(arguments.seeds)), benchmarks, sentences, reports.progress,
         metric=_metric(source, arguments), mix=arguments.mix,
         sweeps=1 if arguments.quick else None)
-    task = {"command": command, "source": source.name, "rows": V, "dimension": D,
-            "lexicon": arguments.lexicon}
-    report = {"task": task, "environment": reports.environment(), "rows": rows}
-    paths = reports.write_files(report, arguments.out, "compare", table, figure)
-    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+    task = {"source": source.name, "rows": V, "dimension": D, "lexicon": arguments.lexicon}
+    reports.write_report({"task": task, "rows": rows}, command, arguments.out, "compare", table,
+                         figure)
 
 
 def _metric(source, arguments):
@@ -294,8 +246,4 @@ def _metric(source, arguments):
     try:
         return source.metric(arguments.corpus)
     except InputError as error:
-        _log(f"no metric is measured: {error}")
-
-
-def _log(line):
-    print(line, file=sys.stderr, flush=True)
+        reports.progress(f"no metric is measured: {error}")

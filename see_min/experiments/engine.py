@@ -22,7 +22,7 @@ from see_min.bridge.model import compress, device_memory, round_parameters
 from see_min.bridge.swap import find_embedding
 from see_min.errors import InputError, check_at_least
 from see_min.experiments.options import check_mix, check_seed
-from see_min.experiments.reports import environment, format_value, table, write_report
+from see_min.experiments.reports import environment, format_value, write_report
 from see_min.files import check_writable, write_atomic
 from see_min.fitting import frequency_weights, relative_error
 from see_min.related.registry import ENCODINGS, check_methods, plan_method
@@ -55,8 +55,7 @@ class Settings:
     ratios: tuple = (10, 40)
     count: str = "bytes"  # what a ratio counts: bytes of a file, or parameters
     mix: float = 0.7  # share of the text's metric in the fit; 0: plain squares
-    order: int | None = None
-    sweeps: int | None = None  # those of the recipe
+    sweeps: int | None = None  # None: those of the recipe
     corpus: str | None = None
     parallel: tuple | None = None
     block_size: int = 64
@@ -158,7 +157,7 @@ class Experiment:
             for method in settings.methods:
                 for words in subject.vocabularies.values():
                     shape = len(words), subject.dimension
-                    plan_method(shape, words, method, ratio, **_planned(settings))
+                    plan_method(shape, words, method, ratio, count=settings.count)
         self.phase = Phases(self.out, _fingerprint(settings, subject), resume, self.log)
         self.config = TrainConfig(settings.accumulate, settings.bf16)
         self.model, self.metrics = None, None  # the teacher, and {embedding: its metric}
@@ -225,12 +224,12 @@ class Experiment:
         if self.metrics is None:
             self.metrics = {name: self._metric(name) for name in self.subject.vocabularies}
         for name, words in self.subject.vocabularies.items():
-            options = {"seed": settings.seed, "sweeps": settings.sweeps, **_planned(settings)}
-            options |= {"metric": self.metrics[name], "mix": settings.mix}
-            options["weights"] = getattr(settings, "weights", None)
             with tqdm(desc=method, disable=None, leave=False) as bar:
-                options["progress"] = lambda sweep, error, bar=bar: bar.update()
-                done += compress(student, words, ratio, name=name, method=method, **options)
+                done += compress(
+                    student, words, ratio, name=name, method=method, seed=settings.seed,
+                    sweeps=settings.sweeps, count=settings.count, metric=self.metrics[name],
+                    mix=settings.mix, weights=getattr(settings, "weights", None),
+                    progress=lambda sweep, error, bar=bar: bar.update())
             E0 = self.model.get_submodule(name).weight.detach().cpu().double().numpy()  # (V, D)
             encoding = student.get_submodule(name).to_encoding()
             errors.append(relative_error(E0, encoding, frequency_weights(words.counts)))
@@ -283,22 +282,14 @@ def run_experiment(kind, settings, out, resume=False, log=print):
 def run_command(kind, settings, arguments, command):
     """An experiment with `--out` and `--resume`: its report is written, the table printed."""
     report = run_experiment(kind, settings, arguments.out, arguments.resume, log)
-    if processes()[0]:
-        return
-    report["task"] = {"command": command, **report["task"]}
-    names = ", ".join(map(str, write_report(report, arguments.out)))
-    print(f"{table(report)}\nwritten: {names} and a model per method and ratio "
-          f"({report['seconds']:.0f} s in all)")
+    if processes()[0] == 0:
+        write_report(report, command, arguments.out)
+        log(f"and a model per method and ratio ({report['seconds']:.0f} s in all)")
 
 
 def log(line):
     """A line on stdout at once."""
     print(line, flush=True)
-
-
-def _planned(settings):
-    """The options of a plan."""
-    return {"order": settings.order, "count": settings.count}
 
 
 def _fingerprint(settings, subject):

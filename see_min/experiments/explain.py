@@ -12,7 +12,7 @@ import numpy as np
 
 from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, schmidt_spectrum
-from see_min.errors import InputError, check_shape, require
+from see_min.errors import InputError, check_shape
 from see_min.experiments import reports, sources
 from see_min.experiments.options import LEXICON
 from see_min.experiments.page import page
@@ -63,33 +63,18 @@ def load_encoding(path, lexicon="sample"):
         if encoding.words is None:
             raise InputError(f"{path}: expected an encoding with its words, got none")
         return encoding
-    require("torch")
-    from see_min.bridge.layers import SememeEmbedding
-
-    if path.is_dir():
-        source = sources.open_model(path)
-        module, words = source.model.get_input_embeddings(), source.words
-    else:
-        from see_min.experiments.checkpoint import load_checkpoint
-
-        model, words = load_checkpoint(path, "cpu")
-        *_, name = model.embeddings  # of a translator that of the target
-        module = model.get_submodule(name)
-        words = words if len(model.embeddings) == 1 else words[-1]
-    if not isinstance(module, SememeEmbedding):
-        raise InputError(f"{path}: expected a compressed embedding, got {type(module).__name__}")
-    return replace(module.to_encoding(), words=list(words))
+    source = sources.open_model(path)
+    if not hasattr(source.layer, "to_encoding"):
+        got = type(source.layer).__name__
+        raise InputError(f"{path}: expected a compressed embedding, got {got}")
+    return replace(source.layer.to_encoding(), words=source.words)
 
 
 def load_dense(path, shape):
     """The dense matrix (V, D) that an encoding stands for: a matrix file, checkpoint or folder."""
     path = Path(path)
-    if path.suffix == ".pt":
-        matrix = sources.checkpoint_source(path).matrix
-    elif (path / "config.json").is_file() or not path.exists():
-        matrix = sources.model_source(path).matrix
-    else:
-        matrix = sources.load_matrix(path)
+    is_model = path.suffix == ".pt" or (path / "config.json").is_file() or not path.exists()
+    matrix = sources.open_model(path).matrix if is_model else sources.load_matrix(path)
     return check_shape("dense", matrix, *shape)
 
 

@@ -80,6 +80,9 @@ class FolderSubject(Subject):
         return self.model
 
     def read(self, out):
+        own = model_folder(self.settings.model)
+        if out.resolve().is_relative_to(own.resolve()):
+            raise InputError(f"out: expected a folder outside of the model's, got {out.parent}")
         model = self.load(*self.training)
         texts, self.vocabularies = self.read_text(held_out=True), {}
         self.data = repr((self.train, self.valid)).encode()

@@ -1,64 +1,46 @@
 """`compare --layers`: methods for the blocks of small models, before and after the same finetuning.
 
-A TinyGPT and a TinyBERT are trained on the default corpus. Each method compresses every linear
-layer of their blocks to 1/ratio of its parameters (quantization: to 16 / ratio bits), with
-calibration inputs from the corpus; then all that is kept is finetuned alike. On the GPT, SEE
-compresses the embedding besides. Numbers are cross entropies on held-out text, in nats.
+The small GPT and BERT of `train` are trained. Each method compresses every linear layer of their
+blocks to 1/ratio of its parameters (quantization: to 16 / ratio bits), with calibration inputs from
+the corpus; then all that is kept is finetuned alike. On the GPT, SEE compresses the embedding
+besides. Numbers are cross entropies on held-out text, in nats.
 """
 
 import copy
-import sys
 import time
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 
 import torch
 
-from see_min.bridge.finetune import LANGUAGE, EmbeddingTask, stage2
+from see_min.bridge.finetune import stage2
 from see_min.bridge.swap import swap_embedding
 from see_min.errors import InputError
 from see_min.experiments import reports
-from see_min.experiments.options import check_seed
+from see_min.experiments.train import SUBJECTS, train_settings
 from see_min.files import check_writable
 from see_min.recipe import MIX
 from see_min.related import registry
 from see_min.related.layers.forms import FORMS, Blocks, compress_blocks
-from see_min.toy.data import (
-    IGNORE,
-    PACKAGES,
-    build_corpus,
-    default_documents,
-    language_batches,
-    masked_batches,
-)
-from see_min.toy.models import BERTConfig, GPTConfig, TinyBERT, TinyGPT
-from see_min.toy.training import cross_entropy, on_device, pick_device, pretrain
-from see_min.words.vocabulary import build_vocabulary
+from see_min.toy.data import IGNORE
+from see_min.toy.training import cross_entropy, on_device, pick_device
 
 COMBINED = (("see", None), ("see", "rom"), ("see", "modegpt"), ("weighted-svd", "rom"))
 LARGEST_RATIO = 8
-TITLES = {"gpt": "TinyGPT, next words", "bert": "TinyBERT, masked words"}
+TITLES = {"lm": "TinyGPT, next words", "mlm": "TinyBERT, masked words"}
 
 
 @dataclass(frozen=True)
 class LayerTask:
-    """What is compared; the fields below `seed` are sizes of models and steps of training."""
+    """What is compared."""
 
     ratios: tuple = (2, 4)
     methods: tuple = FORMS
     embedding_ratio: float = 10  # of SEE alone
     total_ratio: float = 4  # of embedding and blocks together
-    seed: int = 0
-    packages: tuple = PACKAGES
-    vocab_size: int = 4000
-    n_embd: int = 192
-    block_size: int = 64
-    batch_size: int = 16
-    gpt_steps: int = 700
-    bert_steps: int = 400
     mask_steps: int = 60
     finetune_steps: int = 40
     held_out: int = 4  # batches
+    training: dict = field(default_factory=dict)  # of `train_settings`
 
     def __post_init__(self):
         for method in self.methods:
@@ -68,53 +50,9 @@ class LayerTask:
             if not 1 < ratio <= LARGEST_RATIO:
                 rule = f"above 1 and at most {LARGEST_RATIO} for layers"
                 raise InputError(f"ratio: expected {rule}, got {ratio:g}")
-        check_seed(self.seed)
 
 
-QUICK = {"packages": ("numpy",), "vocab_size": 600, "n_embd": 64, "block_size": 24, "gpt_steps": 60,
-         "bert_steps": 40, "mask_steps": 20, "finetune_steps": 5, "held_out": 1}
-
-
-@dataclass
-class Setup:
-    """A trained model, and the batches that all its students share."""
-
-    name: str
-    model: torch.nn.Module
-    task: EmbeddingTask
-    calibration: object
-    masks: list
-    fine: list
-    held_out: list
-
-
-def make_setups(task, corpus, log):
-    """The two models; each is trained when it is asked for."""
-    V, sizes = len(corpus.words), {"n_embd": task.n_embd, "block_size": task.block_size}
-    gpt = TinyGPT, GPTConfig(V, **sizes)
-    yield make_setup(task, corpus, log, "gpt", gpt, LANGUAGE, language_batches, task.gpt_steps)
-    # ids after those of the words: the pad, the mask
-    masked = partial(masked_batches, mask=V + 1, vocab_size=V + 2, special=(0, V))
-    bert, loss = (TinyBERT, BERTConfig(V + 2, pad=V, **sizes)), EmbeddingTask(pad=V)
-    yield make_setup(task, corpus, log, "bert", bert, loss, masked, task.bert_steps)
-
-
-def make_setup(task, corpus, log, name, made_of, loss, batches, steps):
-    """One trained model with its batches."""
-
-    def draw(ids, steps, seed):
-        return batches(ids, task.block_size, task.batch_size, steps, task.seed + seed)
-
-    torch.manual_seed(task.seed)
-    kind, config = made_of
-    model = kind(config).to(pick_device("auto"))
-    log(f"training a {kind.__name__} for {steps} steps")
-    pretrain(model, draw(corpus.train, steps, 0), steps, label=name)
-    return Setup(
-        name, model, loss, calibration=next(draw(corpus.train, 1, 1)),
-        masks=list(draw(corpus.train, task.mask_steps, 2)),
-        fine=list(draw(corpus.train, task.finetune_steps, 3)),
-        held_out=list(draw(corpus.valid, task.held_out, 4)))
+QUICK = {"mask_steps": 20, "finetune_steps": 5, "held_out": 1}
 
 
 @torch.no_grad()
@@ -130,36 +68,44 @@ def held_out_loss(model, batches):
 
 
 class Evaluation:
-    """Rows of one setup: every student begins as a copy of its model."""
+    """Rows of a subject of `train`: every student is a copy of its model and sees its batches."""
 
-    def __init__(self, setup, log):
-        self.setup, self.log, self.cache = setup, log, {}
-        blocks = Blocks(copy.deepcopy(setup.model), setup.calibration)
+    def __init__(self, name, task, out, log):
+        self.name, self.log, self.cache = name, log, {}
+        settings = train_settings(name, **task.training)
+        self.subject = SUBJECTS[name](settings, pick_device("auto"), log)
+        self.subject.read(out)
+        self.model, _ = self.subject.teacher(out / f"{name}.pt", resumed=False)
+        batches, seed = self.subject.batches, settings.seed
+        self.calibration = next(batches(1, seed + 1))
+        self.masks = list(batches(task.mask_steps, seed + 2))
+        self.fine = list(batches(task.finetune_steps, seed + 3))
+        self.held_out = list(batches(task.held_out, seed + 4, self.subject.valid))
+        blocks = Blocks(copy.deepcopy(self.model), self.calibration)
         self.states, self.block_parameters = last_states(blocks), blocks.parameters()
-        self.embedding_parameters = setup.model.token_embedding.weight.numel()
-        every = sum(parameter.numel() for parameter in setup.model.parameters())
+        self.embedding_parameters = self.model.token_embedding.weight.numel()
+        every = sum(parameter.numel() for parameter in self.model.parameters())
         self.other_parameters = every - self.block_parameters - self.embedding_parameters
 
     def row(self, method, ratio, encoding=None, embedding="dense"):
         """Compress, measure, finetune, measure."""
-        setup, start = self.setup, time.perf_counter()
-        model = copy.deepcopy(setup.model)
+        start, model = time.perf_counter(), copy.deepcopy(self.model)
         if encoding is not None:
             swap_embedding(model, encoding, "token_embedding")
         cache = self.cache if encoding is None else None
-        blocks = Blocks(model, setup.calibration, setup.masks, cache)
+        blocks = Blocks(model, self.calibration, self.masks, cache)
         if method != "dense":
             compress_blocks(blocks, method, ratio)
         seconds, error = time.perf_counter() - start, last_states(blocks) - self.states
-        before = held_out_loss(model, setup.held_out)
-        stage2(model, setup.model, setup.fine, len(setup.fine), task=setup.task, label=method)
-        after = held_out_loss(model, setup.held_out)
-        row = {"model": setup.name, "embedding": embedding, "method": method, "ratio": ratio,
+        before = held_out_loss(model, self.held_out)
+        stage2(model, self.model, self.fine, len(self.fine), task=self.subject.task, label=method)
+        after = held_out_loss(model, self.held_out)
+        row = {"model": self.name, "embedding": embedding, "method": method, "ratio": ratio,
                "output_error": float(error.square().sum() / self.states.square().sum()),
                "before": before, "after": after, "seconds": seconds,
                **self._sizes(blocks, encoding)}
         values = f"cross entropy {before:.3f}, finetuned {after:.3f}"
-        self.log(f"{setup.name}: {row_name(row)}: {values}")
+        self.log(f"{self.name}: {row_name(row)}: {values}")
         return row
 
     def _sizes(self, blocks, encoding):
@@ -190,30 +136,30 @@ def row_name(row):
     return " + ".join(parts) or "dense"
 
 
-def compare_layers(task, log=print):
+def compare_layers(task, out, log=print):
     """All methods on both models, then SEE together with them: {"task", "rows"}."""
     rows = []
-    corpus = build_corpus(default_documents(task.packages), task.vocab_size, task.seed)
-    for setup in make_setups(task, corpus, log):
-        evaluation = Evaluation(setup, log)
+    for name in TITLES:
+        evaluation = Evaluation(name, task, out, log)
         rows.append(evaluation.row("dense", 1))
         for ratio in task.ratios:
             for method in task.methods:
                 bits = 2 if method == "quantization" else 1  # 8 bits at 2, 4 bits at 4
                 rows.append(evaluation.row(method, bits * ratio))
-        if setup.name == "gpt":
-            rows += combined_rows(evaluation, task, corpus)
-    return {"task": asdict(task), "rows": rows}
+        if name == "lm":
+            rows += combined_rows(evaluation, task)
+    told = asdict(task)
+    return {"task": told | told.pop("training"), "rows": rows}
 
 
-def combined_rows(evaluation, task, corpus):
+def combined_rows(evaluation, task):
     """SEE on the embedding, alone and with blocks at 1/total_ratio of both together."""
-    vocabulary = build_vocabulary(corpus.words, "sample", corpus.counts)
-    matrix = evaluation.setup.model.token_embedding.weight.detach().double().cpu().numpy()
+    vocabulary = evaluation.subject.vocabularies["token_embedding"]
+    matrix = evaluation.model.token_embedding.weight.detach().double().cpu().numpy()  # (V, D)
     both, rows = matrix.size + evaluation.block_parameters, []
     for embedding, method in COMBINED:
-        ratio = task.embedding_ratio
-        encoding = registry.approximate(matrix, vocabulary, embedding, ratio, task.seed)
+        ratio, seed = task.embedding_ratio, evaluation.subject.settings.seed
+        encoding = registry.approximate(matrix, vocabulary, embedding, ratio, seed)
         left = both / task.total_ratio - encoding.parameters  # for the blocks
         ratio = evaluation.block_parameters / left if method else 1
         rows.append(evaluation.row(method or "dense", ratio, encoding, embedding))
@@ -225,8 +171,7 @@ def table(report):
     head = ["embedding and blocks", "parameters of blocks", "bytes of blocks", "bytes of model",
             "output error", "cross entropy", "finetuned", "seconds"]
     steps = report["task"]["finetune_steps"]
-    text = [f"Command: `{report['task']['command']}`",
-            "Sizes are shares of the dense ones. The output error: squared, relative, of the last "
+    text = ["Sizes are shares of the dense ones. The output error: squared, relative, of the last "
             "hidden states on the calibration batch. Cross entropies in nats on held-out "
             f"text, before and after {steps} steps of the same finetuning (lower is better)."]
     for model, title in TITLES.items():
@@ -237,27 +182,22 @@ def table(report):
             values = [f"{row[key]:.3f}" for key in ("output_error", "before", "after")]
             lines.append([row_name(row), *sizes, *values, f"{row['seconds']:.1f}"])
         text += [f"{title}:", reports.markdown_table(head, lines)]
-    return "\n\n".join([*text, reports.environment_lines(report)]) + "\n"
+    return reports.as_markdown(report, *text)
 
 
 def run(arguments, command):
     """Compare, and write layers.json and .md; InputError for flags of a matrix."""
-    for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity"):
-        if getattr(arguments, name):
+    defaults = {"lexicon": "sample", "mix": MIX}
+    for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity", *defaults):
+        if (getattr(arguments, name) or None) != defaults.get(name):
             raise InputError(f"{name}: expected no --layers with it, got one")
     if len(arguments.seeds) > 1:
         raise InputError(f"seeds: expected one with --layers, got {len(arguments.seeds)}")
-    for name, default in (("lexicon", "sample"), ("mix", MIX)):
-        if getattr(arguments, name) != default:
-            raise InputError(f"{name}: expected no --layers with it, got one")
     given = {name: tuple(dict.fromkeys(getattr(arguments, name)))
              for name in ("methods", "ratios") if getattr(arguments, name)}
     if given.get("methods") == ("all",):
         del given["methods"]
-    task = LayerTask(**((QUICK if arguments.quick else {}) | given | {"seed": arguments.seeds[0]}))
-    check_writable(arguments.out)
-    report = compare_layers(task, log=lambda line: print(line, file=sys.stderr, flush=True))
-    report["task"] = {"command": command, **report["task"]}
-    report["environment"] = reports.environment()
-    paths = reports.write_files(report, arguments.out, "layers", table)
-    print(f"{table(report)}written: {', '.join(map(str, paths))}")
+    training = {"quick": arguments.quick, "seed": arguments.seeds[0]}
+    task = LayerTask(**(QUICK if arguments.quick else {}), **given, training=training)
+    report = compare_layers(task, check_writable(arguments.out) / "phases", reports.progress)
+    reports.write_report(report, command, arguments.out, "layers", table, figure=None)

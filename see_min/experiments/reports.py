@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,8 @@ STAGES = {"fit": "after the fit", "stage1": "after stage 1", "stage2": "after st
 ORDER = ("dense", "see", "see-derived", "no_knowledge", "shuffled", "random_units", "fixed",
          "see-parameters", "see-shared", "paper", "morphemes", "weighted-svd", "svd", "svd-int8",
          "svd-int4", "pq", "opq", "rq", "prq", "lsq", "int8", "int4")  # of lines of a table
-SIZES = (("embedding_parameters", 1e3, "embedding parameters (thousands)"),
-         ("embedding_bytes", 1e6, "embedding, indices included (MB)"))
+SIZES = {"embedding_parameters": "parameters of the embedding",
+         "embedding_bytes": "bytes of the embedding, indices included"}
 
 BLUE, SKY, RED, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"  # Okabe and Ito
 PINK, ORANGE, GREY, BLACK = "#CC79A7", "#E69F00", "#7F7F7F", "#000000"
@@ -63,6 +64,11 @@ def markdown_table(head, rows):
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
+def progress(line):
+    """A line on stderr at once: stdout is for the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def environment():
     """What a reader needs to repeat a number: versions, platform, GPU, cores, threads, date."""
     torch = sys.modules.get("torch")
@@ -78,13 +84,13 @@ def environment():
     return out | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
-def environment_lines(report):
-    """What was asked for, but the command, and where it ran."""
-    lines = []
+def as_markdown(report, *parts):
+    """A report's paragraphs and tables, between its command and where it ran."""
+    lines = [f"Command: `{report['task']['command']}`", *filter(None, parts)]
     for part in ("task", "environment"):
         words = [f"{key} {value}" for key, value in report[part].items() if key != "command"]
         lines.append(f"{part.capitalize()}: {', '.join(words) or '–'}.")
-    return "\n\n".join(lines)
+    return "\n\n".join(lines) + "\n"
 
 
 def format_value(value, metric=None):
@@ -146,18 +152,15 @@ def table(report):
     note = ("The dense line shows the teacher under *after fit*; under *stage 2*, if there, the "
             "teacher with the same extra training. Bytes include indices. One run per number.")
     rows = [_line(stages, teacher) for stages in lines.values()]
-    parts = [f"Command: `{report['task']['command']}`", markdown_table(head, rows), note,
-             _folders(report["rows"]), environment_lines(report)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return as_markdown(report, markdown_table(head, rows), note, _folders(report["rows"]))
 
 
 def _folders(rows):
     """A table of what folders cost, each loaded in a process of its own; empty if none was."""
     head = ["folder", "MB on disk", "seconds to load", "peak MB of memory", "tokens/s"]
-    lines = [[line_name(row), format_value(row["folder"]["bytes"] / 1e6),
-              format_value(row["folder"]["load_seconds"]),
-              format_value(row["folder"]["peak_bytes"] / 1e6),
-              format_value(row["folder"]["tokens_per_second"])] for row in rows if "folder" in row]
+    units = {"bytes": 1e6, "load_seconds": 1, "peak_bytes": 1e6, "tokens_per_second": 1}
+    lines = [[line_name(row), *(format_value(row["folder"][key] / units[key]) for key in units)]
+             for row in rows if "folder" in row]
     return markdown_table(head, lines) if lines else ""
 
 
@@ -225,14 +228,49 @@ def method_styles(methods):
     return {method: STYLES.get(method) or next(others) for method in methods}
 
 
-def size_panel(axis, points, dense, title, xlabel):
-    """Values against sizes on a logarithmic axis, one line per method; each line names itself.
+def size_figure(path, title, rows, sizes, lines):
+    """Draw values of rows against their sizes: a line of panels per value, a column per size.
+
+    Rows of one method and ratio, those of several seeds, are one point: mean, lowest, highest.
 
     Parameters
     ----------
-    points : {method: list of (size, value, low, high)}
-    dense : list of (value, name, dashes), lines across
+    sizes : {key of a row: label}
+    lines : list of (label, row -> value or None, [(dense value, its name, dashes)])
     """
+    fig = new_figure(11, 4.2 * len(lines) + 0.8, title)
+    grid = fig.subplots(len(lines), len(sizes), squeeze=False, sharey="row")
+    for axes, (label, value, dense) in zip(grid, lines):
+        axes[0].set_ylabel(label)
+        for axis, (size, name) in zip(axes, sizes.items()):
+            largest = max((row[size] for row in rows), default=0)
+            unit, unit_name = (1e6, "millions") if largest >= 1e6 else (1e3, "thousands")
+            _size_panel(axis, _points(rows, size, unit, value), dense)
+            axis.set_xlabel(f"{name} ({unit_name})", fontsize=9)
+    entries = {}  # one legend below all panels, each method once
+    for axis in grid.flat:
+        entries |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels())}
+    columns = math.ceil(len(entries) / math.ceil(len(entries) / 8))
+    fig.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False,
+               handlelength=3.2)
+    return save_figure(fig, path)
+
+
+def _points(rows, size, unit, value):
+    """{method: [(size / unit, mean, lowest, highest)]}."""
+    groups, points = {}, {}
+    for row in rows:
+        if value(row) is not None:
+            own = groups.setdefault((row["method"], row["ratio"]), [])
+            own.append((row[size] / unit, value(row)))
+    for (method, _), own in groups.items():
+        x, y = np.array(own).T  # (seeds,), (seeds,)
+        points.setdefault(method, []).append((x.mean(), y.mean(), y.min(), y.max()))
+    return points
+
+
+def _size_panel(axis, points, dense):
+    """Points over a logarithmic axis, one line per method; each line names itself."""
     from matplotlib.ticker import LogLocator
 
     for value, name, dashes in dense:
@@ -247,76 +285,43 @@ def size_panel(axis, points, dense, title, xlabel):
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.set_title(title, loc="left", fontsize=11)
-    axis.set_xlabel(xlabel, fontsize=9)
     axis.grid(**GRID)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def compact_legend(fig, axes, per_row):
-    """One legend below all panels, each method once."""
-    entries = {}
-    for axis in axes:
-        entries |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels())}
-    columns = math.ceil(len(entries) / math.ceil(len(entries) / per_row))
-    fig.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False,
-               handlelength=3.2)
-
-
 def figure(report, path):
     """Draw quality against parameters and against bytes: all targets, and rare ones if measured."""
-    lines = report_lines(report)
-    teacher = lines["dense", 1]["teacher"]
-    rows = [row for row in report["rows"] if row["method"] != "dense"]
-    stage = max((row["stage"] for row in rows), key=list(STAGES).index, default="fit")
-    rows = [row for row in rows if row["stage"] == stage]  # the last that any student reached
-    keys = {"value": "All targets", "rare_value": "Rare targets"}
-    keys = {key: title for key, title in keys.items() if teacher[key] is not None}
-    better = "higher" if METRICS[teacher["metric"]] else "lower"
-    fig = new_figure(11, 4.2 * len(keys) + 0.8, f"Quality {STAGES[stage]} against size")
-    grid = fig.subplots(len(keys), 2, squeeze=False, sharey="row")
-    for axes, (key, title) in zip(grid, keys.items()):
-        axes[0].set_ylabel(f"{teacher['metric']} ({better} is better)")
-        dense = [(teacher[key], "dense", "--")]
-        if "stage2" in lines["dense", 1]:
-            dense.append((lines["dense", 1]["stage2"][key], "dense, same extra training", ":"))
-        for axis, (size, unit, label) in zip(axes, SIZES):
-            points = {}
-            for row in rows:
-                if row[key] is not None:
-                    point = row[size] / unit, *[row[key]] * 3
-                    points.setdefault(row["method"], []).append(point)
-            size_panel(axis, points, dense, title, label)
-    compact_legend(fig, grid.flat, 7)
-    return save_figure(fig, path)
+    dense = report_lines(report)["dense", 1]
+    students = [row for row in report["rows"] if row["method"] != "dense"]
+    stage = max((row["stage"] for row in students), key=list(STAGES).index, default="fit")
+    rows = [row for row in students if row["stage"] == stage]  # the last that any student reached
+    metric, lines = dense["teacher"]["metric"], []
+    better = "higher" if METRICS[metric] else "lower"
+    names = {"teacher": ("dense", "--"), "stage2": ("dense, same extra training", ":")}
+    for key, targets in (("value", "all targets"), ("rare_value", "rare targets")):
+        if dense["teacher"][key] is not None:
+            across = [(dense[name][key], *names[name]) for name in names if name in dense]
+            label = f"{metric}, {targets} ({better} is better)"
+            lines.append((label, itemgetter(key), across))
+    return size_figure(path, f"Quality {STAGES[stage]} against size", rows, SIZES, lines)
 
 
-def as_json(report):
-    """A report as JSON text; InputError if JSON cannot hold a value (NaN, infinity, an object)."""
+def write_report(report, command, out, name="report", table=table, figure=figure):
+    """Write name.json, name.md and, of a figure, name.png; print the table and what was written.
+
+    Raises InputError, and writes nothing, if JSON cannot hold a value: NaN, infinity, an object.
+    """
+    report["task"] = {"command": command, **report["task"]}
+    report.setdefault("environment", environment())
+    start, markdown = Path(out) / name, table(report)
     try:
-        options = {"indent": 1, "allow_nan": False, "ensure_ascii": False, "default": _plain}
-        return json.dumps(report, **options) + "\n"
+        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise InputError(f"report: expected what JSON can hold, got {error}") from error
-
-
-def _plain(value):
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} {value!r}")
-
-
-def write_files(report, directory, name, table, figure=None):
-    """Write name.json, name.md and name.png, each atomically; nothing of a report that is wrong."""
-    markdown, text, start = table(report), as_json(report), Path(directory) / name
     paths = [write_atomic(start.with_suffix(".json"), text),
              write_atomic(start.with_suffix(".md"), markdown)]
-    return paths + ([figure(report, start.with_suffix(".png"))] if figure else [])
-
-
-def write_report(report, directory):
-    """Write report.json, report.md and report.png; returns their paths."""
-    return write_files(report, directory, "report", table, figure)
+    paths += [figure(report, start.with_suffix(".png"))] if figure else []
+    print(f"{markdown}\nwritten: {', '.join(map(str, paths))}")
 
 
 def notebook_style():

@@ -3,8 +3,8 @@
 Rows stay in their order, and a matrix may stay in its file as a memory map.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,22 @@ METRIC_SENTENCES, FEWEST_WORDS = 400, 6  # for the metric of an encoder
 
 @dataclass(frozen=True)
 class Source:
-    """A matrix E0 (V, D), the V tokens of its rows, and the model it is of, if any."""
+    """A matrix (V, D) or a layer with such a weight, the V tokens of its rows, and the Hugging Face
+    model that the layer is of, if any."""
 
     name: str
-    matrix: np.ndarray
     words: list
+    stored: np.ndarray | None = None
+    layer: object = None
     model: object = None
     tokenizer: object = None
+
+    @cached_property
+    def matrix(self):
+        """E0 (V, D)."""
+        if self.layer is None:
+            return self.stored
+        return self.layer.weight.detach().double().cpu().numpy()
 
     def vocabulary(self, lexicon, text=None):
         """The Vocabulary of the rows; `text` is a text to count in, or lines token TAB count.
@@ -87,50 +96,37 @@ def find_source(matrix=None, vocabulary=None, model=None):
     if (matrix is None) == (model is None):
         got = "neither" if matrix is None else "both"
         raise InputError(f"matrix: expected either --matrix FILE or --model FOLDER, got {got}")
-    if model is not None:
-        if vocabulary is not None:
-            raise InputError("vocabulary: expected --matrix with it, got a model")
-        return model_source(model)
-    if str(matrix).endswith(".pt"):
-        return checkpoint_source(matrix)
+    if model is not None and vocabulary is not None:
+        raise InputError("vocabulary: expected --matrix with it, got a model")
+    if model is not None or str(matrix).endswith(".pt"):
+        return open_model(model or matrix)
     E0 = load_matrix(matrix)
     folder = Path(matrix) if Path(matrix).is_dir() else Path(matrix).parent
     words = read_vocabulary(folder if vocabulary is None else vocabulary)
     if len(words) != len(E0):
         rule = f"{len(E0)} tokens, one per row of {matrix}"
         raise InputError(f"vocabulary: expected {rule}, got {len(words)}")
-    return Source(str(matrix), E0, list(words))
+    return Source(str(matrix), list(words), E0)
 
 
-def open_model(folder):
-    """A Hugging Face model, plain or compressed, and the tokens of its rows; without the matrix."""
+def open_model(path):
+    """The word embedding of a toy checkpoint (of a translator the target's), or of a Hugging Face
+    model in a folder, plain or compressed."""
     require("torch")
+    if str(path).endswith(".pt"):
+        from see_min.experiments.checkpoint import load_checkpoint
+
+        model, words = load_checkpoint(path)
+        *_, name = model.embeddings
+        words = words if len(model.embeddings) == 1 else words[-1]
+        return Source(str(path), list(words), layer=model.get_submodule(name))
     from see_min.experiments.folders import read_record
     from see_min.experiments.hf_models import load_model, token_names
 
-    model, tokenizer = load_model(folder, read_record(folder).get("task", "encoder"))
-    rows = model.get_input_embeddings().num_embeddings
-    words = token_names(tokenizer.get_vocab(), rows)
-    return Source(str(folder), None, words, model, tokenizer)
-
-
-def model_source(folder):
-    """The word embedding of a Hugging Face model."""
-    source = open_model(folder)
-    weight = source.model.get_input_embeddings().weight.detach()
-    return replace(source, matrix=weight.double().cpu().numpy())
-
-
-def checkpoint_source(path):
-    """The (target) embedding of a toy model."""
-    require("torch")
-    from see_min.experiments.checkpoint import load_checkpoint
-
-    model, words = load_checkpoint(path, "cpu")
-    *_, name = model.embeddings
-    words = words if len(model.embeddings) == 1 else words[-1]
-    weight = model.get_submodule(name).weight.detach()  # (V, D)
-    return Source(str(path), weight.double().numpy(), list(words))
+    model, tokenizer = load_model(path, read_record(path).get("task", "encoder"))
+    layer = model.get_input_embeddings()
+    words = token_names(tokenizer.get_vocab(), layer.num_embeddings)
+    return Source(str(path), words, layer=layer, model=model, tokenizer=tokenizer)
 
 
 def load_matrix(path):

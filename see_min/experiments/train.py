@@ -145,9 +145,10 @@ class LanguageSubject(ToySubject):
     def model(self):
         return models.TinyGPT(models.GPTConfig(len(self.words), *self.settings.sizes))
 
-    def batches(self, steps, seed):
-        s = self.settings
-        return data.language_batches(self.train, s.block_size, s.batch_size, steps, seed)
+    def batches(self, steps, seed, ids=None):
+        """Of the training text, or of other ids."""
+        s, ids = self.settings, self.train if ids is None else ids
+        return data.language_batches(ids, s.block_size, s.batch_size, steps, seed)
 
     def score(self, model):
         return measure.perplexity(model, self.valid, self.settings.max_windows)
@@ -166,22 +167,15 @@ class MaskedSubject(LanguageSubject):
         config = models.BERTConfig(len(self.words), *self.settings.sizes, pad=-1)  # no padding
         return models.TinyBERT(config)
 
-    def batches(self, steps, seed):
-        s = self.settings
-        return masked_text(self.train, self.words, s.block_size, s.batch_size, steps, seed)
+    def batches(self, steps, seed, ids=None):
+        s, ids, words = self.settings, self.train if ids is None else ids, self.words
+        special = [words.index(word) for word in data.SPECIAL]
+        return data.masked_batches(ids, s.block_size, s.batch_size, steps, seed, words.index(MASK),
+                                   len(words), special)
 
     def score(self, model):
-        s = self.settings
-        steps = -(-s.max_windows // s.batch_size)
-        batches = masked_text(self.valid, self.words, s.block_size, s.batch_size, steps, seed=0)
-        return measure.masked_accuracy(model, batches), None
-
-
-def masked_text(ids, words, block_size, batch_size, steps, seed):
-    """`masked_batches` of a text in which MASK and the special words of a corpus are words."""
-    special = [words.index(word) for word in data.SPECIAL]
-    mask = words.index(MASK)
-    return data.masked_batches(ids, block_size, batch_size, steps, seed, mask, len(words), special)
+        steps = -(-self.settings.max_windows // self.settings.batch_size)
+        return measure.masked_accuracy(model, self.batches(steps, 0, self.valid)), None
 
 
 class TranslationSubject(ToySubject):
