@@ -79,9 +79,8 @@ def test_defaults_are_those_of_the_published_runs():
 @pytest.mark.parametrize("given, text", [
     ({"task": "poetry"}, "task: expected one of lm, mlm, translation, got 'poetry'"),
     ({"task": "translation"}, "parallel: expected --parallel SOURCE TARGET, got none"),
-    ({"parallel": ("a", "b")}, "parallel: expected --task translation with it, got lm"),
-    ({"task": "translation", "corpus": "a"},
-     "corpus: expected --task lm or mlm with it, got translation"),
+    ({"source_lexicon": "a"}, "source-lexicon: expected none with --task lm, got a"),
+    ({"task": "translation", "corpus": "a"}, "corpus: expected none with --task translation, g"),
 ])
 def test_settings_that_do_not_fit_together_are_refused(given, text):
     with pytest.raises(ValueError, match=re.escape(text)):

@@ -83,8 +83,6 @@ class LowRank(nn.Module):
 def synthetic_vocabulary(count, seed, sememes=2000, morphemes=5000):
     """(words, annotations): three sememes and one morpheme each, drawn with probability 1 / rank.
 
-    Examples
-    --------
     >>> words, annotations = synthetic_vocabulary(3, 0)
     >>> words[0], [len(annotation.units) <= 4 for annotation in annotations]
     ('w0', [True, True, True])
@@ -211,8 +209,6 @@ def measure_calls(calls, repeats, device):
 def summary(seconds):
     """Median, least and most, in milliseconds.
 
-    Examples
-    --------
     >>> summary([3.0, 1.0, 2.0])
     {'ms': 2000.0, 'low': 1000.0, 'high': 3000.0, 'repeats': 3}
     """
@@ -267,18 +263,12 @@ def count_bytes(module):
 
 @device_memory()
 def run_bench(task, log=print):
-    """Measure everything.
+    """Measure everything: {"task", "rows"}.
 
-    Returns
-    -------
-    {"task", "rows"}
-        A row has part (lookup, head), call, method, dimension, size, parameters, bytes (of a file),
-        ms (median), low, high, repeats, ratio (to dense), peak_bytes.
+    A row has part (lookup, head), call, method, dimension, size, parameters, bytes (of a file), ms
+    (median), low, high, repeats, ratio (to dense), peak_bytes.
 
-    Raises
-    ------
-    InputError
-        If a size is below 1, or a form cannot meet the ratio: before any work.
+    Raises InputError if a size is below 1, or a form cannot meet the ratio: before any work.
     """
     for name, value in asdict(task).items():
         for one in value if isinstance(value, tuple) else (value,):

@@ -40,6 +40,8 @@ from see_min.words.formats import load_lexicon
 # not in a fingerprint: what changes no other phase, and files, whose contents are in it
 UNCOUNTED = ("ratios", "methods", "device", "lexicon", "corpus", "parallel", "valid_parallel",
              "source_lexicon", "model", "sts")
+FILES = {"corpus": "FILE", "sts": "FILE.csv", "parallel": "SOURCE TARGET",
+         "valid_parallel": "SOURCE TARGET", "source_lexicon": "NAME"}  # flags that tasks differ in
 HELD_OUT = 20
 MOST, MOST_ROWS = 10**6, 2**16  # of steps and rates; of what is in memory at once
 METRIC_BATCHES = 16
@@ -90,6 +92,16 @@ class Settings:
             if method not in ENCODINGS:
                 rule = "one whose result is an encoding"
                 raise InputError(f"method: expected {rule}, got {method!r}")
+
+
+def check_files(settings, needed, more=()):
+    """Refuse settings without a file that a task needs, or with one that it does not read."""
+    for name, form in FILES.items():
+        given, flag = getattr(settings, name, None), name.replace("_", "-")
+        if given is None and name in needed:
+            raise InputError(f"{flag}: expected --{flag} {form}, got none")
+        if given is not None and name not in (*needed, *more):
+            raise InputError(f"{flag}: expected none with --task {settings.task}, got {given}")
 
 
 class Subject:

@@ -51,11 +51,7 @@ def load_encoding(path, lexicon="sample"):
     """The encoding, with its words, in a saved .npz, a toy checkpoint or a compressed folder.
 
     The lexicon is that of the fit, for a bag that no file holds.
-
-    Raises
-    ------
-    InputError
-        If nothing in it is compressed, or the words are missing.
+    Raises InputError if nothing in it is compressed, or the words are missing.
     """
     path = Path(path)
     if path.suffix == ".npz":
@@ -81,8 +77,6 @@ def load_dense(path, shape):
 def rows_of_words(words):
     """Word -> row, for tokens that can be whole words; the first of those that spell the same.
 
-    Examples
-    --------
     >>> rows_of_words(["play", "##ing", "play"])
     {'play': 0}
     """
@@ -96,16 +90,8 @@ def built(encoding, word, dense=None, rows=None):
     With x = sum_u b_u + p, the row before the projection, and p the sum of its products: a part has
     the share <part, x> / <x, x>, and the shares of all parts sum to 1.
 
-    Parameters
-    ----------
-    encoding : SememeEncoding, with its words
-    word : str
-    dense, rows : arrays (V, D), optional
-        The matrix that the encoding stands for; all rows of the encoding, if they are at hand.
-
-    Returns
-    -------
-    dict, or None if no row is the word
+    `dense` (V, D) is the matrix that the encoding stands for, `rows` (V, D) are all rows of the
+    encoding, if they are at hand. None if no row is the word.
     """
     numbers = rows_of_words(encoding.words)
     row = row_of(numbers, word)
@@ -181,8 +167,6 @@ def dense_facts(dense, rows, numbers, row, after):
 def nearest_words(rows, numbers, row, count=NEAREST):
     """The words of the largest cosine with a row, without the row itself: a list of [word, cosine].
 
-    Examples
-    --------
     >>> nearest_words(np.array([[1., 0.], [2., 0.], [0., 1.]]), {"a": 0, "b": 1, "c": 2}, 0)
     [['b', 1.0], ['c', 0.0]]
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from see_min.errors import InputError, check_at_least, require
-from see_min.experiments.engine import Settings, Subject, hold_out, run_command
+from see_min.experiments.engine import Settings, Subject, check_files, hold_out, run_command
 from see_min.experiments.folder_cost import folder_cost
 from see_min.experiments.hf_models import (
     count_ids,
@@ -32,8 +32,6 @@ from see_min.words.vocabulary import build_vocabulary
 FEWEST = 4  # ids of a sentence, special ones included
 RECORD = "evaluation.json"  # in a compressed folder
 MASKED_STEPS = 20  # batches of the measure of mlm
-FLAGS = {"corpus": "FILE, plain text", "sts": "FILE.csv, sentence,sentence,score",
-         "parallel": "SOURCE TARGET, sentences and their translations"}
 QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1, "costs": False}
 
 
@@ -68,13 +66,7 @@ class FolderSubject(Subject):
     def load(self, *files):
         """The model as its task sees it; refuses settings without one of the files."""
         s = self.settings
-        for name in files:
-            if getattr(s, name) is None:
-                raise InputError(f"{name}: expected --{name} {FLAGS[name]}, got none")
-        for name in FLAGS.keys() - set(files):
-            if getattr(s, name) is not None:
-                rule = f"--{' --'.join(files)} alone with task {s.task}"
-                raise InputError(f"{name}: expected {rule}, got {getattr(s, name)}")
+        check_files(s, files)
         self.model = load_pretrained(s.model, s.task, s.block_size, self.device)
         self.task = self.model.task
         return self.model
@@ -159,16 +151,14 @@ class MaskedFolder(LanguageFolder):
 
     metric = "masked accuracy"
 
-    def batches(self, steps, seed):
-        return self._masked(self.train, self.settings.batch_size, steps, seed)
-
-    def _masked(self, ids, batch_size, steps, seed):
-        words, length = self.model.tokenizer, self.settings.block_size
-        return data.masked_batches(np.array(ids), length, batch_size, steps, seed,
-                                   words.mask_token_id, self.model.rows, words.all_special_ids)
+    def batches(self, steps, seed, ids=None, batch_size=None):
+        s, words = self.settings, self.model.tokenizer
+        ids, size = np.array(self.train if ids is None else ids), batch_size or s.batch_size
+        return data.masked_batches(ids, s.block_size, size, steps, seed, words.mask_token_id,
+                                   self.model.rows, words.all_special_ids)
 
     def score(self, model):
-        return masked_accuracy(model, self._masked(self.valid, 32, MASKED_STEPS, 0)), None
+        return masked_accuracy(model, self.batches(MASKED_STEPS, 0, self.valid, 32)), None
 
 
 class EncoderFolder(FolderSubject):

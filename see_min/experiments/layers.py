@@ -125,8 +125,6 @@ def last_states(blocks):
 def row_name(row):
     """What a row is called.
 
-    Examples
-    --------
     >>> row_name({"embedding": "see", "method": "rom", "ratio": 4})
     'see + rom, 4x'
     """

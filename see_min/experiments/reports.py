@@ -23,9 +23,6 @@ from see_min.files import atomic_path, write_atomic
 METRICS = {"perplexity": False, "masked accuracy": True, "STS": True, "BLEU": True}
 DECIMALS = {"masked accuracy": 3, "STS": 3}  # all others: 1
 STAGES = {"fit": "after the fit", "stage1": "after stage 1", "stage2": "after stage 2"}
-ORDER = ("dense", "see", "see-derived", "no_knowledge", "shuffled", "random_units", "fixed",
-         "see-parameters", "see-shared", "paper", "morphemes", "weighted-svd", "svd", "svd-int8",
-         "svd-int4", "pq", "opq", "rq", "prq", "lsq", "int8", "int4")  # of lines of a table
 SIZES = {"embedding_parameters": "parameters of the embedding",
          "embedding_bytes": "bytes of the embedding, indices included"}
 
@@ -35,17 +32,18 @@ BROWN, PURPLE = "#8C564B", "#9467BD"
 SIGNED = "RdBu_r"  # numbers of both signs: white at 0, between limits of equal size
 GRID = {"color": "#E3E3E3", "lw": 0.8}
 LONG, SHORT, DOTS = (0, (6, 2)), (0, (2, 1.2)), (0, (1, 1))
-STYLES = {  # colour, marker, dashes
-    "see": (BLUE, "o", "-"), "see-derived": (BLUE, "s", LONG), "see-parameters": (SKY, "o", "-"),
-    "see-shared": (SKY, "s", LONG), "paper": (SKY, "X", SHORT),
+STYLES = {  # colour, marker, dashes; in the order of a table's lines
+    "dense": (BLACK, "*", "--"), "see": (BLUE, "o", "-"), "see-derived": (BLUE, "s", LONG),
+    "no_knowledge": (GREY, "X", LONG), "shuffled": (PINK, "v", SHORT),
+    "random_units": (GREEN, "D", SHORT), "fixed": (GREY, "d", DOTS),
+    "see-parameters": (SKY, "o", "-"), "see-shared": (SKY, "s", LONG), "paper": (SKY, "X", SHORT),
     "morphemes": (SKY, "d", DOTS), "weighted-svd": (RED, "^", "-"), "svd": (RED, "v", LONG),
-    "shuffled": (PINK, "v", SHORT), "random_units": (GREEN, "D", SHORT),
-    "no_knowledge": (GREY, "X", LONG), "fixed": (GREY, "d", DOTS), "pq": (BLACK, "p", LONG),
+    "svd-int8": (RED, "s", SHORT), "svd-int4": (RED, "D", SHORT), "pq": (BLACK, "p", LONG),
     "opq": (BLACK, "h", "-"), "rq": (ORANGE, "h", "-"), "prq": (ORANGE, "p", LONG),
-    "lsq": (ORANGE, "d", DOTS), "svd-int8": (RED, "s", SHORT), "svd-int4": (RED, "D", SHORT),
-    "int8": (BLACK, "s", DOTS), "int4": (BLACK, "D", DOTS), "direction": (RED, "*", DOTS),
-    "word2ket": (PURPLE, "<", "-"), "word2ketxs": (PURPLE, ">", LONG), "tt": (PURPLE, "s", DOTS),
-    "direction-ae": (BROWN, "h", "-"), "offline": (BROWN, "8", LONG), "dense": (BLACK, "*", "--"),
+    "lsq": (ORANGE, "d", DOTS), "int8": (BLACK, "s", DOTS), "int4": (BLACK, "D", DOTS),
+    "direction": (RED, "*", DOTS), "direction-ae": (BROWN, "h", "-"),
+    "offline": (BROWN, "8", LONG), "word2ket": (PURPLE, "<", "-"),
+    "word2ketxs": (PURPLE, ">", LONG), "tt": (PURPLE, "s", DOTS),
 }
 OTHER_STYLES = ((ORANGE, "P", "-"), (ORANGE, "X", LONG), (GREY, "*", SHORT), ("#5F7A1F", ">", "-"))
 
@@ -53,8 +51,6 @@ OTHER_STYLES = ((ORANGE, "P", "-"), (ORANGE, "X", LONG), (GREY, "*", SHORT), ("#
 def markdown_table(head, rows):
     """A Markdown table; the first column is words, the others are numbers.
 
-    Examples
-    --------
     >>> print(markdown_table(["method", "error"], [["see", "0.1"]]))
     | method | error |
     | --- | ---: |
@@ -96,8 +92,6 @@ def as_markdown(report, *parts):
 def format_value(value, metric=None):
     """A value with the decimals of its metric (1 without one), from 1000 on none.
 
-    Examples
-    --------
     >>> format_value(0.61549, "STS"), format_value(1234.5), format_value(None)
     ('0.615', '1,234', '–')
     """
@@ -109,8 +103,6 @@ def format_value(value, metric=None):
 def relative_change(value, reference, metric):
     """value / reference - 1 in per cent where lower is better, else value - reference.
 
-    Examples
-    --------
     >>> relative_change(102, 100, "perplexity"), relative_change(0.55, 0.6, "masked accuracy")
     ('+2.0 %', '-0.050')
     """
@@ -123,10 +115,7 @@ def relative_change(value, reference, metric):
 def report_lines(report):
     """{(method, ratio): {stage: row}} in the order in which a report shows them.
 
-    Raises
-    ------
-    InputError
-        If a value is not finite, as after a training that diverged.
+    Raises InputError if a value is not finite, as after a training that diverged.
     """
     lines = {}
     for row in report["rows"]:
@@ -134,7 +123,7 @@ def report_lines(report):
             where = f"{line_name(row)}, {row['stage']}"
             raise InputError(f"{where}: expected a finite {row['metric']}, got {row['value']}")
         lines.setdefault((row["method"], row["ratio"]), {})[row["stage"]] = row
-    names = list(dict.fromkeys((*ORDER, *(method for method, _ in lines))))
+    names = list(dict.fromkeys((*STYLES, *(method for method, _ in lines))))
     order = sorted(lines, key=lambda key: (key[0] != "dense", key[1], names.index(key[0])))
     return {key: lines[key] for key in order}
 
@@ -187,8 +176,6 @@ def line_name(row):
 def format_share(dense, size):
     """A share of the dense size.
 
-    Examples
-    --------
     >>> format_share(100, 40), format_share(100, 100)
     ('1/2.5', '1')
     """

@@ -19,10 +19,8 @@ FEWEST = 3  # pairs of a rank correlation: that of two is 1 or -1, whatever they
 def read_pairs(path):
     """Read lines word<tab>word<tab>score, or with commas, without a header, as a list of tuples.
 
-    Raises
-    ------
-    InputError
-        If there is no pair, or a line has not two words and a finite score; it names path and line.
+    Raises InputError, with path and line, if one has not two words and a finite score, or there is
+    no pair.
     """
     columns = (line.split("\t" if "\t" in line else ",") for line in read_lines(path))
     return _scored(path, enumerate(columns, start=1))
@@ -31,10 +29,7 @@ def read_pairs(path):
 def read_sentence_pairs(path):
     """Read a CSV file without a header, sentence,sentence,score, as a list of tuples.
 
-    Raises
-    ------
-    InputError
-        As `read_pairs`; a sentence of several lines is named by its last.
+    Raises InputError as `read_pairs`; a sentence of several lines is named by its last.
     """
     reader = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
     try:
@@ -67,8 +62,6 @@ def _scored(path, numbered):
 def cosines(left, right):
     """Cosine of each row of left (N, D) with the same row of right; 0 where one of them is zero.
 
-    Examples
-    --------
     >>> cosines([[3, 4], [0, 0]], [[4, 3], [1, 1]])
     array([0.96, 0.  ])
     """
@@ -90,13 +83,8 @@ def word_similarity(rows, rows_of_words, pairs, rare=None):
     rare : set of int, optional
         Rows; pairs with at least one of them are reported apart too.
 
-    Returns
-    -------
-    dict
-        spearman, pairs (used), rare_spearman, rare_pairs; None for an undefined correlation.
+    Returns {spearman, pairs (used), rare_spearman, rare_pairs}; None for an undefined correlation.
 
-    Examples
-    --------
     >>> E = np.array([[1., 0.], [1., .1], [1., 1.], [0., 1.]])
     >>> pairs = [("a", "b", 9), ("A", "c", 5), ("a", "d", 1), ("a", "e", 5)]
     >>> word_similarity(lambda ids: E[ids], {"a": 0, "b": 1, "c": 2, "d": 3}, pairs, rare={3})
@@ -126,8 +114,6 @@ def row_of(rows_of_words, word):
 def rank_correlation(x, y):
     """Spearman's rank correlation; None for fewer than 3 pairs or all values of a side equal.
 
-    Examples
-    --------
     >>> rank_correlation(np.array([1., 2., 9.]), np.array([3., 4., 5.]))
     1.0
     """
@@ -141,13 +127,8 @@ def rank_correlation(x, y):
 def mean_cosine(matrix, rows):
     """The mean of cos(E0[w], E[w]) over the words whose E0[w] is not zero; E by `rows(ids)`.
 
-    Raises
-    ------
-    InputError
-        If a number is not finite, or all rows are zero.
+    Raises InputError if a number is not finite, or all rows are zero.
 
-    Examples
-    --------
     >>> E = np.array([[3., 4.], [0., 0.], [0., 2.]])
     >>> mean_cosine(E, lambda ids: np.ones((len(ids), 2)) * [4., 3.])        # (24 / 25 + 3 / 5) / 2
     0.78

@@ -88,10 +88,8 @@ class Source:
 def find_source(matrix=None, vocabulary=None, model=None):
     """The Source a user named: exactly one of a matrix file (with a vocabulary) and a model folder.
 
-    Raises
-    ------
-    InputError
-        If both or neither are given, a file cannot be read, or there is not one token per row.
+    Raises InputError if both or neither are given, a file cannot be read, or there is not one token
+    per row.
     """
     if (matrix is None) == (model is None):
         got = "neither" if matrix is None else "both"

@@ -14,7 +14,14 @@ from see_min.bridge.finetune import EmbeddingTask
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments import measure
 from see_min.experiments.checkpoint import load_checkpoint, save_checkpoint
-from see_min.experiments.engine import Settings, Subject, hold_out, run_command, run_experiment
+from see_min.experiments.engine import (
+    Settings,
+    Subject,
+    check_files,
+    hold_out,
+    run_command,
+    run_experiment,
+)
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.toy import data, models
 from see_min.toy.training import TrainConfig, pretrain, processes
@@ -24,6 +31,7 @@ from see_min.words.vocabulary import build_vocabulary
 MASK = "<mask>"
 PAD, BEGIN, END = 0, 1, 2  # the first words of each language
 ALIGNED = "aligned"  # as the source's lexicon: the senses of a word's translations
+TRANSLATED = ("valid_parallel", "source_lexicon")  # flags of a translation that may be left out
 QUICK_PACKAGES = ("numpy", "matplotlib")
 METHODS = ("see", "see-derived", "shuffled", "opq", "svd-int8")
 
@@ -68,17 +76,12 @@ def train_settings(task="lm", quick=False, **given):
     if task not in SUBJECTS:
         raise InputError(f"task: expected one of {', '.join(SUBJECTS)}, got {task!r}")
     translation = task == "translation"
-    foreign = ("corpus",) if translation else ("parallel", "valid_parallel", "source_lexicon")
-    for name in foreign:
-        if given.get(name) is not None:
-            others = "lm or mlm" if translation else "translation"
-            flag = name.replace("_", "-")
-            raise InputError(f"{flag}: expected --task {others} with it, got {task}")
-    if translation and given.get("parallel") is None:
-        raise InputError("parallel: expected --parallel SOURCE TARGET, got none")
     defaults = TRANSLATION if translation else {}
     small = (QUICK_TRANSLATION if translation else QUICK) if quick else {}
-    return TrainSettings(**(defaults | small | given | {"task": task, "quick": quick}))
+    settings = TrainSettings(**(defaults | small | given | {"task": task, "quick": quick}))
+    needed = ("parallel",) if translation else ()
+    check_files(settings, needed, TRANSLATED if translation else ("corpus",))
+    return settings
 
 
 class ToySubject(Subject):
