@@ -63,20 +63,12 @@ def timeless(rows):
 # ------------------------------------------------------------------ a finished run
 
 
-def test_rows_come_in_order_with_all_their_keys(finished):
+def test_rows_come_in_order_and_training_helps_the_teacher_and_every_student(finished):
     rows = finished[1]["rows"]
     students = [(m, ratio, stage) for ratio in (4, 10) for m in METHODS for stage in STAGES]
-    found = [(row["method"], row["ratio"], row["stage"]) for row in rows]
-    assert found == [("dense", 1, "teacher"), ("dense", 1, "stage2"), *students]
-    keys = {"metric", "value", "rare_value", "embedding_parameters", "embedding_bytes",
-            "model_parameters", "seconds"}
-    assert all(keys <= set(row) for row in rows)
+    value = {(row["method"], row["ratio"], row["stage"]): row["value"] for row in rows}
+    assert [*value] == [("dense", 1, "teacher"), ("dense", 1, "stage2"), *students]
     assert all(("weighted_error" in row) == (row["stage"] == "fit") for row in rows)
-    assert all(math.isfinite(row["value"]) and row["metric"] == "perplexity" for row in rows)
-
-
-def test_training_helps_the_teacher_and_finetuning_every_student(finished):
-    value = {(r["method"], r["ratio"], r["stage"]): r["value"] for r in finished[1]["rows"]}
     assert value["dense", 1, "teacher"] < 450  # equal chances would give 900
     assert all(value[m, r, "stage2"] < value[m, r, "fit"] for m in METHODS for r in (4, 10))
 
@@ -109,39 +101,39 @@ def test_the_saved_student_has_the_value_of_its_row(finished, settings, tmp_path
 # ------------------------------------------------------------------ what is counted and measured
 
 
-def short_run(settings, out, monkeypatch, **changes):
-    """({(method, ratio): its last row}, embeddings whose metric was measured, report)."""
+@pytest.fixture
+def short_run(settings, tmp_path, monkeypatch):
+    """Run with changes: ({(method, ratio): its last row}, how often a metric was measured)."""
     measured, work = [], engine.measure_metric
 
-    def counted(layers, *arguments, **options):
-        measured.append(layers)
-        return work(layers, *arguments, **options)
+    def counted(*arguments, **options):
+        measured.append(arguments)
+        return work(*arguments, **options)
+
+    def run(**changes):
+        steps = {"teacher_steps": 2, "stage1_steps": 1, "stage2_steps": 1, "sweeps": 1}
+        report = run_training(replace(settings, **steps | changes), tmp_path, log=quiet)
+        last = {(r["method"], r["ratio"]): r for r in report["rows"] if r["stage"] == "stage2"}
+        return last, len(measured)
 
     monkeypatch.setattr(engine, "measure_metric", counted)
-    steps = {"teacher_steps": 2, "stage1_steps": 1, "stage2_steps": 1, "sweeps": 1}
-    report = run_training(replace(settings, **steps | changes), out, log=quiet)
-    last = {(r["method"], r["ratio"]): r for r in report["rows"] if r["stage"] == "stage2"}
-    return last, measured, report
+    return run
 
 
-def test_the_metric_is_measured_once_and_controls_keep_to_the_bytes(settings, tmp_path,
-                                                                    monkeypatch):
+def test_the_metric_is_measured_once_and_controls_keep_to_the_bytes(short_run):
     methods = ("see-derived", "shuffled", "random_units", "no_knowledge", "fixed")
-    how = {"methods": methods, "ratios": (10,), "sweeps": 2}
-    rows, measured, _ = short_run(settings, tmp_path, monkeypatch, **how)
-    assert len(measured) == 1
+    rows, measured = short_run(methods=methods, ratios=(10,), sweeps=2)
+    assert measured == 1
     allowed = rows["dense", 1]["embedding_bytes"] / 10
     for method in methods:
         assert 0.9 * allowed <= rows[method, 10]["embedding_bytes"] <= allowed
     assert len({rows[method, 10]["value"] for method in methods}) == len(methods)
 
 
-def test_without_a_mix_no_metric_is_measured_and_parameters_count_as_they_did(settings, tmp_path,
-                                                                             monkeypatch):
+def test_without_a_mix_no_metric_is_measured_and_parameters_count_as_they_did(short_run):
     methods = ("see", "see-parameters", "see-shared", "weighted-svd")
-    rows, measured, report = short_run(settings, tmp_path, monkeypatch, methods=methods,
-                                       count="parameters", mix=0.0)
-    assert not measured and (report["task"]["mix"], report["task"]["count"]) == (0, "parameters")
+    rows, measured = short_run(methods=methods, count="parameters", mix=0.0)
+    assert not measured
     for ratio in (4, 10):
         allowed = rows["dense", 1]["embedding_parameters"] / ratio
         kept = {m: rows[m, ratio]["embedding_parameters"] for m in methods}
@@ -247,22 +239,10 @@ def test_a_damaged_or_foreign_phase_is_worked_again(tmp_path, data):
 
 
 def test_a_phase_that_is_stopped_leaves_no_older_one(tmp_path):
-    def stop():
-        raise KeyboardInterrupt
-
     Phases(tmp_path, "x", log=quiet)("a", lambda: 7)
-    with pytest.raises(KeyboardInterrupt):
-        Phases(tmp_path, "x", log=quiet)("a", stop)
+    with pytest.raises(ZeroDivisionError):
+        Phases(tmp_path, "x", log=quiet)("a", lambda: 1 // 0)
     assert not (tmp_path / "phases" / "a.json").exists()
-
-
-def test_a_damaged_teacher_is_one_line_that_names_it(settings, tmp_path):
-    one = replace(settings, ratios=(4,), methods=("weighted-svd",), teacher_steps=2)
-    run_training(one, tmp_path, log=quiet)
-    path = tmp_path / "phases" / "teacher.pt"
-    path.write_bytes(b"garbage")
-    with pytest.raises(ValueError, match=re.escape(f"{path}: expected a checkpoint")):
-        run_training(one, tmp_path, resume=True, log=quiet)
 
 
 # ------------------------------------------------------------------ refused before any work
@@ -271,31 +251,19 @@ def test_a_damaged_teacher_is_one_line_that_names_it(settings, tmp_path):
 @pytest.mark.parametrize("changes, text", [
     ({"ratios": (4, 1000)}, "ratio: expected 1 to "),
     ({"methods": ("see", "paper", "word2ket"), "ratios": (4, 16)}, "ratio: expected"),
-    ({"ratios": (math.nan,)}, "ratio: expected"),
     ({"n_head": 5}, "n_embd: expected"),
     ({"block_size": 60_000}, "corpus: expected at least 240001 tokens"),
     ({"count": "bits"}, "count: expected one of bytes, parameters, got 'bits'"),
     ({"mix": 1.0}, "mix: expected 0 to below 1, got 1"),
-    ({"mix": math.nan}, "mix: expected 0 to below 1, got nan"),
     ({"sweeps": 0}, "sweeps: expected at least 1, got 0"),
     ({"seed": -1}, "seed: expected 0 to 2^63 - 1, got -1"),
     ({"lr": math.nan}, "lr: expected above 0 to 1000000, got nan"),
-    ({"lr": 1e300}, "lr: expected above 0 to 1000000, got 1e+300"),
-    ({"ratios": (0,)}, "ratio: expected 1 to "),
     ({"corpus": ""}, ": expected a file that can be read, got "),  # not the default text
-    ({"stage2_steps": 10**9}, "stage2-steps: expected 1 to 1000000, got 1000000000"),
     ({"batch_size": 10**9}, "batch-size: expected 1 to 65536, got 1000000000"),
     ({"accumulate": 17}, "accumulate: expected at most the batch size, 16, got 17"),
-    ({"methods": ("magic",)}, "method: expected one of see, "),
     ({"methods": ("int8",)}, "method: expected one whose result is an encoding, got 'int8'"),
 ])
 def test_what_cannot_work_is_refused_before_any_work(settings, tmp_path, changes, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         run_training(replace(settings, **changes), tmp_path, log=quiet)
     assert not list(tmp_path.rglob("*.pt"))
-
-
-def test_an_out_that_cannot_be_written_is_refused(settings, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="^out: expected a directory that can be written"):
-        run_training(settings, tmp_path / "file", log=quiet)

@@ -102,13 +102,14 @@ def built(encoding, word, dense=None, rows=None):
     ids = np.array([row])
     product = entangled_rows(encoding.leaves(ids))[0]  # (d',)
     units, vectors = bag_of(encoding, row)
-    *shares, share = part_facts(np.vstack([vectors, product]), encoding.inner_rows(ids)[0])
+    units = [*units, Unit("product", f"order {encoding.order}, rank {encoding.rank}")]
+    facts = part_facts(np.vstack([vectors, product]), encoding.inner_rows(ids)[0])
     after = nearest_words(rows, numbers, row)
     return {
-        "token": encoding.words[row], "row": int(row), "shape": [V, D], "order": encoding.order,
-        "rank": encoding.rank, "parameters": int(encoding.parameters),
-        "ratio": float(V * D / encoding.parameters), "slots": slot_units(encoding, row),
-        "bag": [unit._asdict() | own for unit, own in zip(units, shares)], "product": share,
+        "token": encoding.words[row], "row": int(row), "shape": [V, D],
+        "parameters": int(encoding.parameters), "ratio": float(V * D / encoding.parameters),
+        "slots": slot_units(encoding, row),
+        "parts": [unit._asdict() | own for unit, own in zip(units, facts)],  # the product is last
         "entropy": product_entropy(encoding, product), "nearest": after,
         "dense": None if dense is None else dense_facts(dense, rows, numbers, row, after),
     }
@@ -242,11 +243,9 @@ def _built_lines(built):
 
 def _unit_lines(built):
     """One line per part: kind, name, norm, cosine, share; then what stands in the slots."""
-    product = {"kind": "product", "name": f"order {built['order']}, rank {built['rank']}"}
-    parts = [*built["bag"], product | built["product"]]
-    wide = max(len(part["name"]) for part in parts)
+    wide = max(len(part["name"]) for part in built["parts"])
     lines = [f"  {'unit':9}  {'':{wide}}   norm  cosine   share"]
-    for part in parts:
+    for part in built["parts"]:
         lines.append(f"  {part['kind']:9}  {part['name']:{wide}}  {part['norm']:5.2f}  "
                      f"{part['cosine']:6.2f}  {round(100 * part['share']):4} %")
     for j, names in enumerate(built["slots"], start=1):
@@ -270,8 +269,8 @@ def plot(explanation, path):
 
     built = explanation["built"]
     V, D = built["shape"]
-    bag = sorted(built["bag"], key=lambda part: -part["share"])[:MAX_UNITS]
-    parts = [*bag, {"kind": "product", "name": ""} | built["product"]]
+    *bag, product = built["parts"]
+    parts = [*sorted(bag, key=lambda part: -part["share"])[:MAX_UNITS], product]
     with rc_context({"text.parse_math": False}):  # words may have dollars
         title = f"{explanation['word']}: {V:,} × {D} embedding at 1/{built['ratio']:.1f}"
         fig = reports.new_figure(7.5, 1.6 + 0.32 * len(parts), title)

@@ -45,7 +45,6 @@ STYLES = {  # colour, marker, dashes; in the order of a table's lines
     "offline": (BROWN, "8", LONG), "word2ket": (PURPLE, "<", "-"),
     "word2ketxs": (PURPLE, ">", LONG), "tt": (PURPLE, "s", DOTS),
 }
-OTHER_STYLES = ((ORANGE, "P", "-"), (ORANGE, "X", LONG), (GREY, "*", SHORT), ("#5F7A1F", ">", "-"))
 
 
 def markdown_table(head, rows):
@@ -108,8 +107,8 @@ def relative_change(value, reference, metric):
     """
     decimals = DECIMALS.get(metric, 1)
     if METRICS[metric]:
-        return f"{round(value - reference, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no -0.0
-    return f"{round(100 * (value / reference - 1), decimals) + 0.0:+.{decimals}f} %"
+        return f"{value - reference:+z.{decimals}f}"
+    return f"{100 * (value / reference - 1):+z.{decimals}f} %"
 
 
 def report_lines(report):
@@ -123,9 +122,8 @@ def report_lines(report):
             where = f"{line_name(row)}, {row['stage']}"
             raise InputError(f"{where}: expected a finite {row['metric']}, got {row['value']}")
         lines.setdefault((row["method"], row["ratio"]), {})[row["stage"]] = row
-    names = list(dict.fromkeys((*STYLES, *(method for method, _ in lines))))
-    order = sorted(lines, key=lambda key: (key[0] != "dense", key[1], names.index(key[0])))
-    return {key: lines[key] for key in order}
+    order = list(STYLES)
+    return dict(sorted(lines.items(), key=lambda line: (line[0][1], order.index(line[0][0]))))
 
 
 def table(report):
@@ -209,12 +207,6 @@ def save_figure(fig, path):
     return path
 
 
-def method_styles(methods):
-    """{method: (colour, marker, dashes)}, the same for a method in all figures."""
-    others = iter(OTHER_STYLES * len(methods))
-    return {method: STYLES.get(method) or next(others) for method in methods}
-
-
 def size_figure(path, title, rows, sizes, lines):
     """Draw values of rows against their sizes: a line of panels per value, a column per size.
 
@@ -262,8 +254,9 @@ def _size_panel(axis, points, dense):
 
     for value, name, dashes in dense:
         axis.axhline(value, color="black", ls=dashes, lw=1.3, label=name)
-    for method, (colour, marker, dashes) in method_styles(points).items():
-        x, y, low, high = np.array(sorted(points[method])).T  # (points,) each
+    for method, own in points.items():
+        x, y, low, high = np.array(sorted(own)).T  # (points,) each
+        colour, marker, dashes = STYLES[method]
         look = {"color": colour, "marker": marker, "ls": dashes, "lw": 1.8, "ms": 7, "mec": "white"}
         front = 4 if method == "see" else 3  # never hidden by another method
         spread = [y - low, high - y]
