@@ -150,10 +150,3 @@ def test_the_command_writes_data_and_tables(report, tmp_path, monkeypatch, capsy
 def test_sizes_that_cannot_be_are_refused_before_any_work(change, text):
     with pytest.raises(InputError, match=text):
         run_bench(Bench(**QUICK | change), log=lambda line: pytest.fail(line))
-
-
-def test_words_are_the_same_for_a_seed_and_share_units():
-    words, annotations = synthetic_vocabulary(200, 3)
-    assert synthetic_vocabulary(200, 3) == (words, annotations) != synthetic_vocabulary(200, 4)
-    known = [name for one in annotations for sense in one.senses for name in sense]
-    assert len(set(known)) < len(known) / 2 and len(set(words)) == 200

@@ -13,7 +13,6 @@ from tiny import call, refused
 
 from see_min import __version__
 from see_min.experiments.cli import COMMANDS, main, make_parser
-from see_min.experiments.options import parse_ratio
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -132,7 +131,3 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     text = f"finished phases are kept in {tmp_path}/out/phases: the same command with --resume "
     assert process.returncode == 130
     assert stderr.endswith(f"see_min: interrupted; {text}goes on after them\n")
-
-
-def test_a_ratio_is_shown_as_it_is_written():
-    assert repr(parse_ratio("10.0")) == "10" and parse_ratio("2.5") == 2.5

@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from tiny import STEMS, quiet
+from tiny import STEMS, call, quiet
 
 from see_min.experiments import train
 from see_min.experiments.checkpoint import load_checkpoint
@@ -48,22 +48,12 @@ def test_the_command_leaves_a_report_a_figure_and_a_model_per_student(finished):
     assert {"python", "numpy", "torch", "cores", "date"} <= set(report["environment"])
 
 
-def test_resuming_prints_the_same_table(finished, capsys):
-    out, words = finished
-    before = [line for line in (out / "report.md").read_text().splitlines() if line[:1] == "|"]
-    assert main([*words, "--resume"]) == 0
-    text, table = capsys.readouterr().out, (out / "report.md").read_text()
-    assert text.count("done before") == 4 and table in text
-    assert len(before) > 3 and "\n".join(before) in table
-
-
 def test_explain_names_the_units_of_a_saved_student(finished, capsys):
-    out, _ = finished
-    model, words = load_checkpoint(out / "see_3x.pt")
+    path = finished[0] / "see_3x.pt"
+    model, words = load_checkpoint(path)
     private = model.token_embedding.to_encoding().bag_names
     assert private and set(private) <= {("word", word) for word in words}
-    assert main(["explain", str(out / "see_3x.pt"), words[-1]]) == 0
-    text = capsys.readouterr().out
+    code, text, _ = call(capsys, "explain", path, words[-1])
     assert re.search("^  (word|stem) ", text, re.M) and "bucket:" in text and "unit:" not in text
 
 

@@ -197,56 +197,40 @@ def peak_bytes(call, device):
 
 
 def measure_calls(calls, repeats, device):
-    """{name of a call: its `summary` and peak_bytes}, timed in turn."""
+    """{name of a call: peak_bytes; median, least and most of ms}, timed in turn."""
     peaks = {name: call.peak_bytes(device) for name, call in calls.items()}  # the warm-up, too
-    seconds = {name: [] for name in calls}
+    ms = {name: [] for name in calls}
     for turn in range(repeats):
         for name in np.random.default_rng(turn).permutation(list(calls)).tolist():
-            seconds[name].append(calls[name].seconds())
-    return {name: summary(seconds[name]) | {"peak_bytes": peaks[name]} for name in calls}
+            ms[name].append(1000 * calls[name].seconds())
+    return {name: {"peak_bytes": peaks[name], "ms": statistics.median(own), "low": min(own),
+                   "high": max(own), "repeats": len(own)} for name, own in ms.items()}
 
 
-def summary(seconds):
-    """Median, least and most, in milliseconds.
-
-    >>> summary([3.0, 1.0, 2.0])
-    {'ms': 2000.0, 'low': 1000.0, 'high': 3000.0, 'repeats': 3}
-    """
-    ms = [1000 * value for value in seconds]
-    return {"ms": statistics.median(ms), "low": min(ms), "high": max(ms), "repeats": len(ms)}
-
-
-def call_rows(task, part, size, dimension, modules, device):
+def call_rows(task, part, size, dimension, modules):
     """Rows of one part, "lookup" of `size` ids or "head" of `size` hidden states, both calls."""
-    draw, to = torch.Generator().manual_seed(task.seed), (device, number_type(task))
+    draw, weight = torch.Generator().manual_seed(task.seed), modules["dense"].weight
     if part == "lookup":
-        x, width = torch.randint(task.rows, (size,), generator=draw).to(device), dimension
+        x, width = torch.randint(task.rows, (size,), generator=draw).to(weight.device), dimension
+        work = modules
     else:
-        x = torch.randn(size, dimension, generator=draw).to(*to).requires_grad_()
-        width = task.rows
-    gradient, rows = torch.randn(size, width, generator=draw).to(*to), []
+        x = torch.randn(size, dimension, generator=draw).to(weight).requires_grad_()
+        width, work = task.rows, {name: module.scores for name, module in modules.items()}
+    gradient, rows, see = torch.randn(size, width, generator=draw).to(weight), [], modules["see"]
     for call in CALLS:
         given = None if call == "forward" else gradient
-        work = {name: module if part == "lookup" else module.scores
-                for name, module in modules.items()}
         calls = {name: TimedCall(modules[name], work[name], x, given) for name in modules}
-        see = modules["see"]
         if part == "head" and call == "forward":
             calls[CACHED] = TimedCall(see, see.scores, x, cached=True)
-        if task.compiled or task.compiled is None and device.type == "cuda":
+        if task.compiled or task.compiled is None and weight.is_cuda:
             calls[COMPILED] = TimedCall(see, torch.compile(work["see"]), x, given)
-        numbers = measure_calls(calls, task.repeats, device)
+        numbers = measure_calls(calls, task.repeats, weight.device)
         for name, own in numbers.items():
             rows.append({"part": part, "call": call, "method": name, "dimension": dimension,
                          "size": size, "parameters": count_parameters(calls[name].module),
                          "bytes": count_bytes(calls[name].module), **own,
                          "ratio": own["ms"] / numbers["dense"]["ms"]})
     return rows
-
-
-def number_type(task):
-    """Of parameters and states."""
-    return torch.bfloat16 if task.bf16 else torch.float32
 
 
 def count_parameters(module):
@@ -282,16 +266,16 @@ def run_bench(task, log=print):
             raise InputError(f"{name}: expected at most {MOST} numbers at once, got {numbers}")
     for dimension in task.dimensions:
         plans(task, dimension), low_rank(task.rows, dimension, task.ratio)
-    device, rows = pick_device(task.device), []
+    to, rows = (pick_device(task.device), torch.bfloat16 if task.bf16 else torch.float32), []
     words, annotations = synthetic_vocabulary(task.rows, task.seed)
     for dimension in task.dimensions:
-        modules = {name: module.to(device, number_type(task))
-                   for name, module in make_modules(task, dimension, words, annotations).items()}
+        modules = make_modules(task, dimension, words, annotations)
+        modules = {name: module.to(*to) for name, module in modules.items()}
         for part, sizes in (("lookup", (task.ids,)), ("head", task.states)):
             for size in sizes:
                 log(f"{part}: {size:,} x {dimension} against {task.rows:,} rows")
-                rows += call_rows(task, part, size, dimension, modules, device)
-    return {"task": asdict(task) | {"device": device.type}, "rows": rows}
+                rows += call_rows(task, part, size, dimension, modules)
+    return {"task": asdict(task) | {"device": to[0].type}, "rows": rows}
 
 
 def table(report):

@@ -134,6 +134,8 @@ def token_names(vocabulary, rows):
 
 def encode_lines(tokenizer, lines, special=False, longest=None):
     """Ids of each line, with special tokens or without, cut to a length where one is given."""
+    if not lines:
+        return []
     options = {"truncation": True, "max_length": longest} if longest else {}
     return tokenizer(lines, add_special_tokens=special, verbose=False, **options)["input_ids"]
 
