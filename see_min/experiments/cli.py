@@ -19,7 +19,7 @@ COMMANDS = {
     "explain": ("explain", "show what words are made of"),
     "extend": ("extend", "give a Hugging Face model in a folder further words"),
     "evaluate": ("evaluate", "measure the Hugging Face model in a folder, plain or compressed"),
-    "bench": ("benchmark", "time and memory of look-up, tied head and fit against dense"),
+    "bench": ("benchmark", "time and memory of look-up and tied head against dense"),
     "hownet": ("hownet_data", "look at HowNet's data, or download them"),
 }
 RESUMABLE = ("train", "compress")
