@@ -184,7 +184,7 @@ def table(report):
 
 
 def run(arguments, command):
-    """Compare, and write layers.json and .md; InputError for flags of a matrix."""
+    """Compare, and write layers.json and .md, in phases the models; InputError for other flags."""
     defaults = {"lexicon": "sample", "mix": MIX}
     for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity", *defaults):
         if (getattr(arguments, name) or None) != defaults.get(name):
