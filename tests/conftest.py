@@ -37,13 +37,3 @@ def pytest_runtest_logreport(report):
 def pytest_sessionfinish(session):
     if getattr(session.config, "cache", None):
         session.config.cache.set(KEY, SKIPPED)
-
-
-@pytest.fixture(params=["all words at once", "three words at a time"])
-def accelerator(request, monkeypatch):
-    """Everything goes the way of an accelerator, but on the CPU."""
-    from see_min.bridge import device_scores, layers
-
-    monkeypatch.setattr(layers, "on_cpu", lambda tensor: False)
-    if request.param != "all words at once":
-        monkeypatch.setattr(device_scores, "words_that_fit", lambda *_: 3)

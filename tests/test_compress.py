@@ -108,19 +108,6 @@ def test_a_bfloat16_model_keeps_its_data_type_and_trains(name):
     assert {p.dtype for p in to_dense(model).parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("name", ["gpt2", "t5"])
-def test_gradient_checkpointing_changes_no_gradient(name):
-    model, found = compressed(name)[0].train(), []
-    for checkpointing in (False, True):
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-        model.zero_grad()
-        logits(model).square().mean().backward()
-        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    for plain, again in zip(*found, strict=True):
-        torch.testing.assert_close(again, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
-
-
 @every_model
 def test_methods_of_transformers_keep_ties_and_a_dense_model_has_them_as_before(name, tmp_path):
     model, dense, _ = compressed(name)
@@ -263,17 +250,6 @@ def test_several_embeddings_have_a_vocabulary_each_as_lists_or_dicts():
         reports = compress(model, given, 6, counts, "none", sweeps=1)
         assert [one.names for one in reports] == [["tags"], ["words", "head"]]
         assert not any(isinstance(one, nn.Embedding) for one in model.modules())
-
-
-def test_a_padding_row_gets_no_gradient_and_stays_zero_in_training():
-    model = Tied()
-    compress(model, words(), RATIO, sweeps=1)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    for _ in range(2):
-        model(torch.tensor([4, 1])).square().mean().backward()
-        optimizer.step()
-    assert not model.words(torch.tensor(4)).any() and not model.words.weight[4].any()
-    assert torch.equal(model(torch.tensor([1]))[:, 4], model.head.bias[4:5])
 
 
 def with_nan():

@@ -356,10 +356,13 @@ def test_a_copy_of_a_head_alone_is_refused_and_one_with_its_model_is_its_own(mod
 
 
 def test_what_is_no_way_to_keep_weights_is_refused():
-    for weights, text in (("int3", "weights: expected float16 or int8, got 'int3'"),
-                          ("int8", "weights: expected a model of transformers, got Sequential")):
+    for model, weights, text in (
+        (transformer(GPT), "int3", "weights: expected float16 or int8, got 'int3'"),
+        (nn.Sequential(nn.Embedding(V, D)), "int8",
+         "weights: expected a model of transformers, got Sequential"),
+    ):
         with pytest.raises(InputError, match=f"^{re.escape(text)}$"):
-            compress(nn.Sequential(nn.Embedding(V, D)), tokenizer().get_vocab(), weights=weights)
+            compress(model, tokenizer().get_vocab(), weights=weights)
 
 
 # ------------------------------------------------------------------ sentences

@@ -1,6 +1,5 @@
 """Replacing embeddings and tied heads in any model, and putting dense ones back."""
 
-import copy
 import re
 
 import numpy as np
@@ -70,16 +69,6 @@ def test_swap_replaces_an_embedding_under_all_names_that_share_its_weight(same_m
         model.decoder.weight = model.encoder.weight
     assert swap_embedding(model, encoding()) == ["encoder", "decoder"]
     assert model.encoder is model.decoder and isinstance(model.encoder, SememeEmbedding)
-
-
-def test_a_deep_copy_ties_its_own_head_to_its_own_embedding():
-    model = Tied()
-    swap_embedding(model, encoding())
-    twin, before = copy.deepcopy(model), model(IDS)
-    assert twin.head.embedding is twin.body["words"] is not model.head.embedding
-    with torch.no_grad():
-        twin.body["words"].table_0.zero_()
-    assert torch.equal(model(IDS), before)
 
 
 def test_to_dense_gives_plain_classes_with_the_outputs_the_tie_and_the_freezing():

@@ -13,9 +13,7 @@ import scipy.sparse
 import torch
 from torch import nn
 
-from see_min.bridge.blocked_scores import Gather, blocked_scores, on_cpu, prepared
-from see_min.bridge.device_scores import scores_at_once
-from see_min.bridge.table_scores import places_of, table_scores
+from see_min.bridge.scores import gather, head_scores, on_cpu
 from see_min.encoding import SememeEncoding, smallest
 from see_min.entangle import entangled_rows
 from see_min.errors import InputError
@@ -36,11 +34,10 @@ class SememeEmbedding(nn.Module):
         super().__init__()
         self.order, self.rank, self.inner_dim = encoding.order, encoding.rank, encoding.inner_dim
         self.num_embeddings, self.embedding_dim = encoding.shape
-        self.leaf_numbers = self.rank * sum(encoding.sizes)  # of a word; sharded tables do not say
         self.padding_idx, self.scale = padding_idx, scale
         self.bits, self.notes = encoding.bits, {name: getattr(encoding, name) for name in NOTES}
         self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
-        self.held = self.sorted_words = None  # of `table_scores`: within `cached_rows`, or kept
+        self.held = self.sorted_words = None  # of `unit_sums`: within `cached_rows`, or kept
         once = {}  # a table of several slots stays one parameter
         named = {f"table_{j}": table for j, table in enumerate(encoding.tables)}
         has_bag = encoding.bag is not None and encoding.bag_vectors.size  # one of no units is none
@@ -67,82 +64,74 @@ class SememeEmbedding(nn.Module):
         _set_starts(self)
         self.register_load_state_dict_post_hook(_set_starts)
 
-    @classmethod
-    def like(cls, layer, encoding):
-        """With padding, scale, dtype, device, freezing and mode of an `nn.Embedding`."""
-        weight, pad = layer.weight, layer.padding_idx
-        zero = pad is not None and not weight[pad].any()
-        scale = getattr(layer, "embed_scale", 1.0)  # a tensor has the type of the rows
-        scale = float(scale.to(weight.dtype) if torch.is_tensor(scale) else scale)
-        new = cls(encoding, weight.dtype, pad, 0.0 if zero else 1.0, scale).to(weight.device)
-        if weight.dtype.itemsize == 2:
-            new.round()  # again: the type has fewer digits than the steps of the encoding
-        return new.requires_grad_(weight.requires_grad).train(layer.training)
+    def forward(self, ids, scores=False):
+        """Embeddings (..., D) of ids (...); for a head the `scores` of states (..., D).
 
-    def rebuilt(self, encoding):
-        """A layer of another encoding, with padding, scale, dtype, device and freezing of this."""
-        weight, padding = self.table_0, 1.0 if self.padding is None else float(self.padding)
-        new = SememeEmbedding(encoding, weight.dtype, self.padding_idx, padding, self.scale)
-        return new.to(weight.device).requires_grad_(weight.requires_grad).train(self.training)
+        Both are calls of the module: hooks that bring the weights (offloading, sharding) then run.
+        """
+        if scores:
+            return self.scores(ids)
+        words, places = ids.reshape(-1).long(), None  # (W,)
+        if on_cpu(ids):  # text repeats words; elsewhere nothing waits
+            words, places = words.unique(return_inverse=True)  # (W',), (W,)
+        elif not torch.compiler.is_exporting() and len(words) > self.num_embeddings:
+            words, places = self.all_ids(), words  # every row once is cheaper
+        rows = self.rows(words)  # (W', D)
+        if self.padding_idx is not None:
+            rows = torch.where((words == self.padding_idx)[:, None], rows.detach(), rows)
+        rows = rows if places is None else rows.index_select(0, places)  # (W, D)
+        return rows.reshape(*ids.shape, rows.shape[-1]) * self.scale
 
-    @torch.no_grad()
-    def round(self):
-        """Round the parameters to those that a file of `bits` holds."""
-        if self.bits:
-            kept = self.rebuilt(rounded(self.to_encoding(), self.bits)).state_dict()
-            for name, parameter in self.named_parameters():
-                parameter.copy_(kept[name])
+    def scores(self, h):
+        """h @ E.T for states (..., D): (..., V)."""
+        h = h if self.projection is None else h @ self.projection.T  # (..., d')
+        if self.cached:
+            return h @ self.cache.T  # (..., V)
+        scores = head_scores(self, h.reshape(-1, h.shape[-1]))  # (N, V)
+        return scores.view(*h.shape[:-1], self.num_embeddings)
 
-    @classmethod
-    def from_embedding(cls, layer, words, ratio=20, **options):
-        """Compress one `nn.Embedding`; words and options are those of `see_min.recipe`."""
-        from see_min.recipe import encode
+    def rows(self, ids):
+        """Rows of E, (W, D), not scaled."""
+        rows = self.inner_rows(ids)  # (W, d')
+        return rows if self.projection is None else rows @ self.projection  # (W, D)
 
-        matrix = layer.weight.detach().cpu().double().numpy()  # (V, D)
-        return cls.like(layer, encode(matrix, words, ratio, **options))
+    def inner_rows(self, ids):
+        """Rows before the projection, (W, d'), from the cache where it may be used."""
+        if self.cached:
+            return self.cache.index_select(0, ids)
+        if self.coded:  # sum_k a_k (x) leaf_k of all words is one product
+            leaf = gather(self.table_1, self.code_places(ids))  # (W, r, q)
+            products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf).flatten(1)  # (W, d')
+        else:
+            products = entangled_rows(self.leaves(ids))  # (W, d')
+        if self.bag_vectors is not None:
+            units, offsets, weights = self.bags(ids)
+            products = products + nn.functional.embedding_bag(
+                units, self.bag_vectors, offsets, mode="sum", per_sample_weights=weights
+            )
+        if self.padding_idx is not None:
+            factor = torch.where(ids == self.padding_idx, self.padding, 1.0)  # (W,)
+            products = products * factor[:, None].to(products.dtype)
+        return products
 
-    @property
-    def tables(self):
-        """The n leaf tables (U_j, r, q_j)."""
-        return [getattr(self, f"table_{j}") for j in range(self.order)]
-
-    @property
-    def coded(self):
-        """Whether slot 1 has one unit, and slot 2 a code of one byte for each of r terms."""
-        if self.order != 2 or self.index_0 is not None or self.index_1 is None:
-            return False
-        return self.index_1.shape[1:] == (self.rank, 1)
-
-    @property
-    def weight(self):
-        """E (V, D), computed at every use: for code that asks an embedding for its weight."""
-        return self.rows(self.all_ids())
-
-    def all_ids(self):
-        return torch.arange(self.num_embeddings, device=self.table_0.device)  # (V,)
-
-    def places(self, ids):
-        """Rows of each flat table (U_j r, q_j) that words use: a list of n tensors (W r,)."""
+    def leaves(self, ids):
+        """tables[j][index[ids, :, j], arange(r)]: a list of n tensors (W, r, q_j)."""
+        index = [getattr(self, f"index_{j}") for j in range(self.order)]  # (V, k, b)
+        own = all(slot is None for slot in index)  # the unit is the word, else 0
+        units = [  # index_select, unlike [ids], refuses negative ids
+            ids[:, None] * own if slot is None else _numbers(slot.index_select(0, ids))
+            for slot in index
+        ]  # (W, k)
         r = self.rank
         term = torch.arange(r, device=ids.device)  # (r,)
-        index = [getattr(self, f"index_{j}") for j in range(self.order)]  # (V, k, b)
-        own = all(slot is None for slot in index)
-        rest = ids[:, None] * own  # (W, 1), of slots without an index
-        units = [  # index_select, unlike [ids], refuses negative ids
-            rest if slot is None else _numbers(slot.index_select(0, ids)) for slot in index
-        ]  # (W, k)
-        return [(unit * r + term).flatten() for unit in units]  # (W r,)
+        return [gather(table, unit * r + term) for table, unit in zip(self.tables, units)]
 
-    def leaves(self, places, tables):
-        """tables[j][index[ids, :, j], arange(r)]: a list of n tensors (W, r, q_j)."""
-        flat = [table.flatten(0, 1) for table in tables]  # (U_j r, q_j): whole rows are faster
-        leaves = [Gather.apply(table, place) for table, place in zip(flat, places)]
-        return [leaf.view(-1, *table.shape[1:]) for leaf, table in zip(leaves, tables)]
-
-    @property
-    def bagged(self):
-        """Words (N,) whose bags have units, these (entries of M,), and where each begins (N,)."""
-        return self.bag_words, _numbers(self.bag_units), self.bag_starts[self.bag_words]
+    def code_places(self, ids=None):
+        """Rows of the flat table 1 (U r, q) that `coded` words use, without ids all: (W, r)."""
+        codes = self.index_1[..., 0]  # (V, r)
+        codes = codes if ids is None else codes.index_select(0, ids)  # (W, r)
+        term = torch.arange(codes.shape[1], dtype=torch.int32, device=codes.device)  # (r,)
+        return torch.add(term, codes, alpha=len(term))
 
     def bags(self, ids):
         """(units, offsets, weights) as `F.embedding_bag` takes them: row after row of M[ids].
@@ -162,98 +151,69 @@ class SememeEmbedding(nn.Module):
         place = torch.arange(len(shift)) + shift  # (N,)
         return _numbers(self.bag_units[place]), offsets, None
 
-    def inner_rows(self, ids):
-        """Rows before the projection, (W, d'), from the cache where it may be used."""
-        if self.cached:
-            return self.cache.index_select(0, ids)
-        if self.coded:  # sum_k a_k (x) leaf_k of all words is one product
-            leaf, = self.leaves([self.code_places(ids).flatten()], [self.table_1])  # (W, r, q)
-            products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf).flatten(1)  # (W, d')
-        else:
-            products = entangled_rows(self.leaves(self.places(ids), self.tables))  # (W, d')
-        return self.finished(ids, products, self.bag_vectors)
+    @property
+    def bagged(self):
+        """Words (N,) whose bags have units, these (entries of M,), and where each begins (N,)."""
+        return self.bag_words, _numbers(self.bag_units), self.bag_starts[self.bag_words]
 
-    def code_places(self, ids):
-        """Of `coded` words the rows of the flat table 1 (U r, q), (W, r)."""
-        codes = self.index_1[..., 0].index_select(0, ids).int()  # (W, r)
-        r = codes.shape[1]
-        return codes * r + torch.arange(r, dtype=torch.int32, device=ids.device)
+    @property
+    def tables(self):
+        """The n leaf tables (U_j, r, q_j)."""
+        return [getattr(self, f"table_{j}") for j in range(self.order)]
 
-    def finished(self, ids, rows, bag_vectors):
-        """Sums of products (W, d') plus bags, padded."""
-        if bag_vectors is not None:
-            units, offsets, weights = self.bags(ids)
-            rows = rows + nn.functional.embedding_bag(
-                units, bag_vectors, offsets, mode="sum", per_sample_weights=weights
-            )
-        return self.pad(ids, rows)
-
-    def pad(self, ids, rows):
-        """Rows, that of `padding_idx` times `padding`."""
-        if self.padding_idx is None:
-            return rows
-        factor = torch.where(ids == self.padding_idx, self.padding, 1.0)  # (W,)
-        return rows * factor[:, None].to(rows.dtype)
-
-    def rows(self, ids):
-        """Rows of E, (W, D), not scaled."""
-        rows = self.inner_rows(ids)  # (W, d')
-        return rows if self.projection is None else rows @ self.projection  # (W, D)
-
-    def forward(self, ids, scores=False):
-        """Embeddings (..., D) of ids (...); for a head the `scores` of states (..., D).
-
-        Both are calls of the module: hooks that bring the weights (offloading, sharding) then run.
-        """
-        if torch.compiler.is_exporting():
-            return self.exported(ids, scores)
-        if scores:
-            return self.scores(ids)
-        flat = ids.reshape(-1).long()  # (W,)
-        if self.coded and on_cpu(ids):  # text repeats words; elsewhere nothing waits
-            once, place = flat.unique(return_inverse=True)  # (W',), (W,)
-            rows = self.rows(once).index_select(0, place)  # (W, D)
-        elif len(flat) > self.num_embeddings:  # every row once is cheaper
-            rows = self.rows(self.all_ids()).index_select(0, flat)  # (W, D)
-        else:
-            rows = self.rows(flat)  # (W, D)
-        if self.padding_idx is not None:
-            rows = torch.where((flat == self.padding_idx)[:, None], rows.detach(), rows)
-        rows = rows if self.scale == 1.0 else rows * self.scale
-        return rows.reshape(*ids.shape, rows.shape[-1])
-
-    def exported(self, x, scores):
-        """As `forward`, with shapes that no data decide: what torch.export can follow."""
-        ids, P = self.all_ids(), self.projection
-        leaves = [table.flatten(0, 1).index_select(0, place).view(-1, *table.shape[1:])
-                  for table, place in zip(self.tables, self.places(ids))]  # (V, r, q_j)
-        inner = entangled_rows(leaves)  # (V, d')
-        if self.bag_vectors is not None:
-            units = _numbers(self.bag_units)  # (entries of M,)
-            bags = nn.functional.embedding_bag(units, self.bag_vectors, self.bag_starts, mode="sum")
-            inner = inner + bags
-        inner = self.pad(ids, inner)
-        if scores:
-            return (x if P is None else x @ P.T) @ inner.T  # (..., V)
-        rows = nn.functional.embedding(x, inner)  # (..., d')
-        return (rows if P is None else rows @ P) * self.scale  # (..., D)
+    @property
+    def coded(self):
+        """Whether slot 1 has one unit, and slot 2 a code of one byte for each of r terms."""
+        if self.order != 2 or self.index_0 is not None or self.index_1 is None:
+            return False
+        return self.index_1.shape[1:] == (self.rank, 1)
 
     @property
     def cached(self):
         """Whether inner rows are at hand and may be used."""
         return self.cache is not None and not torch.is_grad_enabled()
 
-    def scores(self, h):
-        """h @ E.T for states (..., D): (..., V), in the way that suits the device."""
-        h = h if self.projection is None else h @ self.projection.T  # (..., d')
-        if self.cached:
-            return h @ self.cache.T  # (..., V)
-        z = prepared(self, h).reshape(-1, h.shape[-1])  # (N, d')
-        if not on_cpu(z):
-            compute = scores_at_once
-        else:  # r additions per word and state take less time there than making rows for products
-            compute = table_scores if self.coded else blocked_scores
-        return compute(self, z).view(*h.shape[:-1], self.num_embeddings)
+    def all_ids(self):
+        return torch.arange(self.num_embeddings, device=self.table_0.device)  # (V,)
+
+    @property
+    def weight(self):
+        """E (V, D), computed at every use: for code that asks an embedding for its weight."""
+        return self.rows(self.all_ids())
+
+    @classmethod
+    def like(cls, layer, encoding):
+        """With padding, scale, dtype, device, freezing and mode of an `nn.Embedding`."""
+        weight, pad = layer.weight, layer.padding_idx
+        zero = pad is not None and not weight[pad].any()
+        scale = getattr(layer, "embed_scale", 1.0)  # a tensor has the type of the rows
+        scale = float(scale.to(weight.dtype) if torch.is_tensor(scale) else scale)
+        new = cls(encoding, weight.dtype, pad, 0.0 if zero else 1.0, scale).to(weight.device)
+        if weight.dtype.itemsize == 2:
+            new.round()  # again: the type has fewer digits than the steps of the encoding
+        return new.requires_grad_(weight.requires_grad).train(layer.training)
+
+    @classmethod
+    def from_embedding(cls, layer, words, ratio=20, **options):
+        """Compress one `nn.Embedding`; words and options are those of `see_min.recipe`."""
+        from see_min.recipe import encode
+
+        matrix = layer.weight.detach().cpu().double().numpy()  # (V, D)
+        return cls.like(layer, encode(matrix, words, ratio, **options))
+
+    def rebuilt(self, encoding):
+        """A layer of another encoding, with padding, scale, dtype, device and freezing of this."""
+        weight, padding = self.table_0, 1.0 if self.padding is None else float(self.padding)
+        new = SememeEmbedding(encoding, weight.dtype, self.padding_idx, padding, self.scale)
+        return new.to(weight.device).requires_grad_(weight.requires_grad).train(self.training)
+
+    @torch.no_grad()
+    def round(self):
+        """Round the parameters to those that a file of `bits` holds."""
+        if self.bits:
+            kept = self.rebuilt(rounded(self.to_encoding(), self.bits)).state_dict()
+            for name, parameter in self.named_parameters():
+                parameter.copy_(kept[name])
 
     def to_encoding(self):
         """Back to numpy, in the parameters' precision (float32 for bfloat16), with its names.
@@ -315,7 +275,7 @@ def cached_rows(model):
         with torch.no_grad():
             for module in own:
                 if module.coded and module.table_1.device.type == "cpu":
-                    module.held = places_of(module)  # (V, r)
+                    module.held = module.code_places()  # (V, r)
                 else:
                     module.cache = module.inner_rows(module.all_ids())  # (V, d')
         yield

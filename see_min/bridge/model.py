@@ -12,7 +12,7 @@ import torch
 
 from see_min.bridge.layers import SememeEmbedding
 from see_min.bridge.swap import attach, find_embedding, make_replacement, replace_embedding
-from see_min.errors import InputError, check_finite, check_ids
+from see_min.errors import InputError, check_finite, check_ids, require
 from see_min.fitting import relative_error
 from see_min.related.registry import ENCODINGS, approximate, check_methods
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
@@ -66,7 +66,8 @@ def compress(
     check_methods([method])
     if method not in ENCODINGS:
         raise InputError(f"method: expected one whose result is an encoding, got {method!r}")
-    _check_weights(model, weights)
+    if weights:
+        _check_weights(model, weights)
     by_name = words if _is_by_name(words) else {name or find_embedding(model).name: words}
     found = {key: find_embedding(model, key) for key in by_name}
     if len({tied.name for tied in found.values()}) < len(found):
@@ -87,11 +88,10 @@ def compress(
 
 def _check_weights(model, weights):
     """Refuse a way to save that there is not."""
-    if weights not in (None, "float16", "int8"):
-        raise InputError(f"weights: expected float16 or int8, got {weights!r}")
-    if weights and not any(hasattr(part, "save_pretrained") for part in model.modules()):
+    if not any(hasattr(part, "save_pretrained") for part in model.modules()):
         got = type(model).__name__
         raise InputError(f"weights: expected a model of transformers, got {got}")
+    require("see_min.bridge.pretrained").SeeMinConfig(weights=weights)
 
 
 def _is_by_name(words):

@@ -15,9 +15,8 @@ from types import MethodType
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import nn
-from transformers.modeling_utils import PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel, load_state_dict
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -30,7 +29,7 @@ from see_min.errors import InputError, require
 from see_min.storage import READ_ERRORS, quantize
 
 METHOD, HINT = "see_min", "import see_min.bridge before loading"
-WEIGHTS = (None, "float16", "int8")
+WEIGHTS = {None: (), "float16": range(9), "int8": (2,)}  # numbers of axes of the weights kept so
 STEP = "_step"  # of an int8 weight, a number per row
 
 
@@ -78,7 +77,7 @@ class SeeMinQuantizer(HfQuantizer):
 
     def _other_weights(self, model, state):
         """Names of parameters in a state that `weights` says how to keep: for int8 matrices."""
-        axes = {None: (), "float16": range(9), "int8": (2,)}[self.quantization_config.weights]
+        axes = WEIGHTS[self.quantization_config.weights]
         own = tuple(f"{key}." for key, module in model.named_modules(remove_duplicate=False)
                     if isinstance(module, SememeEmbedding))
         names = (name for name, _ in model.named_parameters(remove_duplicate=False))
@@ -96,7 +95,10 @@ class SeeMinQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(self, model, checkpoint_files=None, **_):
         if checkpoint_files is None:
             raise InputError("state_dict: expected a folder that save_pretrained wrote, got none")
-        tensors = _headers(checkpoint_files)
+        tensors = {}  # {name: a tensor of that shape without numbers}
+        for path in checkpoint_files:
+            tensors |= load_state_dict(path, map_location="meta")
+        tensors.pop(HINT, None)
         ties = dict(model.all_tied_weights_keys)  # in here tie_weights does nothing
         parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         for name, entry in self.quantization_config.embeddings.items():  # config may have lost them
@@ -178,23 +180,6 @@ class Packed(nn.Module):
             rule, reason = "expected an embedding of see_min", f"{type(error).__name__}: {error}"
             raise InputError(f"{self.tied.name}: {rule}, got {reason}") from None
         return new.to(self.weight.device).eval()
-
-
-def _headers(files):
-    """{name: empty tensor} of all tensors in safetensors files, without reading them."""
-    tensors = {}
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():
-                if key != HINT:
-                    part = file.get_slice(key)
-                    dtype = KINDS.get(part.get_dtype(), torch.float32)
-                    tensors[key] = torch.empty(part.get_shape(), dtype=dtype, device="meta")
-    return tensors
-
-
-KINDS = {"U8": torch.uint8, "I8": torch.int8, "F16": torch.float16, "BF16": torch.bfloat16}
-KINDS |= {"F64": torch.float64}
 
 
 def _name_here(model, name, known):
@@ -299,9 +284,10 @@ def _get_resized_embeddings(model, old, new_num_tokens=None, pad_to_multiple_of=
     N = -(-(new_num_tokens or V) // step) * step - V
     if N < 0:
         raise InputError(f"new_num_tokens: expected at least {V}, got {V + N}: use to_dense")
+    if N == 0:
+        return old
     mean = old.weight.detach().float().mean(0, keepdim=True).cpu().numpy()  # (1, D)
-    encoding = with_private_rows(old.to_encoding(), mean.repeat(N, axis=0)) if N else None
-    return old.rebuilt(encoding) if N else old
+    return old.rebuilt(with_private_rows(old.to_encoding(), mean.repeat(N, axis=0)))
 
 
 def _get_resized_lm_head(model, old, new_num_tokens=None, *more, **options):

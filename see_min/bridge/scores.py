@@ -1,0 +1,227 @@
+"""Scores h @ E.T of a tied head without the matrix: z R^T for states z = h P^T and rows R (V, d').
+
+    rows      z @ inner_rows(ids).T for a part of the words at a time; a part is made again in the
+              backward pass, so that neither R nor its gradient is ever whole
+
+Where slot 1 has one unit, and a word a code c_k per term, no row is made. With w_k = a_k z, where z
+is a matrix (g, q):
+
+    leaves    score[v] = sum_k leaf_vk w_k + sum_{u in bag(v)} b_u z
+    units     score[v] = sum_k S[c_vk, k] + ...,  S[u, k] = leaf_uk w_k    r additions per state
+
+Units are for few states (N <= q), and for a CPU, where they take less time than products with
+leaves. All but units on a CPU is plain autograd, and nothing waits for an accelerator, so that
+`torch.compile` can join gathers and sums to kernels.
+"""
+
+from functools import partial
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from see_min.errors import InputError
+
+BLOCK_NUMBERS = 2**21  # of the words that a CPU takes at once, 8 MB: near a cache, and few steps
+COPIES = 4  # of leaves in 4 bytes: gathered, their gradients, these in float32, and room
+SMALL = 2**28  # numbers that are taken to fit: asking takes as long as a head of one state
+TILE = 32  # states that a CPU adds at once: fewer gather more often, more leave the cache
+
+
+def on_cpu(tensor):
+    """Whether small steps are cheap and numbers can be read at once. Elsewhere a few large steps
+    are fast, and reading one number waits for all work; an exported program must not read any."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_exporting()
+
+
+def head_scores(embedding, z):
+    """Scores (N, V) of states (N, d') that the projection has met."""
+    z = prepared(embedding, z)
+    if not embedding.coded or torch.compiler.is_exporting():  # which leaves N open
+        return by_parts(row_scores, embedding, z)
+    if on_cpu(z):
+        return padded(embedding, unit_sums(embedding, z))
+    scores = by_parts(code_scores, embedding, z)  # (N, V)
+    if embedding.bag_vectors is not None:
+        words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
+        bags = F.embedding_bag(units, bag_scores(embedding, z), starts, mode="sum")  # (N', N)
+        scores = scores.index_add(1, words, bags.T)
+    return padded(embedding, scores)
+
+
+def prepared(embedding, z):
+    """States in the type that autocast asks for: our own products do not cast.
+
+    InputError if the weights are on another device.
+    """
+    device = embedding.table_0.device
+    if device != z.device:  # a product with offloaded weights would be silent nonsense
+        raise InputError(f"scores: expected weights on {z.device}, got {device}")
+    kind = z.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        z = z if z.dtype == torch.float64 else z.to(torch.get_autocast_dtype(kind))
+    return z
+
+
+def padded(embedding, scores):
+    """Scores (N, V), that of `padding_idx` times `padding`."""
+    if embedding.padding_idx is not None:
+        scores[:, embedding.padding_idx] *= embedding.padding.to(scores.dtype)
+    return scores
+
+
+def by_parts(compute, embedding, z):
+    """compute(embedding, z, ids) (N, W) for as many words at once as there is room for: (N, V)."""
+    ids, words = embedding.all_ids(), words_that_fit(embedding, z)
+    if words >= len(ids):
+        return compute(embedding, z, ids)
+    compute = partial(checkpoint, compute, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([compute(embedding, z, some) for some in ids.split(words)], 1)
+
+
+def words_that_fit(embedding, z):
+    """`words_at_once` for a module and states (N, d') on a device."""
+    V, tables = embedding.num_embeddings, embedding.tables[embedding.coded :]
+    numbers = sum(table[0].numel() for table in tables)
+    numbers += 0 if embedding.coded else embedding.inner_dim
+    if on_cpu(z):
+        return words_at_once("cpu", 0, V, numbers)
+    if torch.compiler.is_compiling() or V * (COPIES * numbers + 2 * len(z)) <= SMALL:
+        return V
+    free = SMALL * 16
+    if z.device.type == "cuda":
+        kept = torch.cuda.memory_reserved(z.device) - torch.cuda.memory_allocated(z.device)
+        free = torch.cuda.mem_get_info(z.device)[0] + kept
+    return words_at_once(z.device.type, free, V, numbers, len(z))
+
+
+def words_at_once(device, free, vocabulary, numbers, states=0):
+    """How many of V words a head works on at once, each with so many numbers.
+
+    On a CPU a block stays near a cache. Other devices are fastest with all words: with as many as
+    fit, and their gradients, into half of the free bytes beside scores and gradients of these.
+
+    >>> words_at_once("cpu", 0, 50257, 1000), words_at_once("cuda", 2**34, 50257, 1000, 1024)
+    (2097, 50257)
+    """
+    if device == "cpu":
+        words = BLOCK_NUMBERS // numbers
+    else:
+        words = (free // 2 - 8 * states * vocabulary) // (4 * COPIES * numbers)
+    return min(vocabulary, max(256, words))
+
+
+def row_scores(embedding, z, ids):
+    """z R^T (N, W) for the rows R of some words."""
+    return z @ embedding.inner_rows(ids).to(z.dtype).T
+
+
+def code_scores(embedding, z, ids):
+    """The sums over k, (N, W), of some words."""
+    w, places = leaf_weights(embedding, z), embedding.code_places(ids)  # (N, r, q), (W, r)
+    if len(z) > w.shape[2]:
+        leaves = gather(embedding.table_1.to(z.dtype), places)  # (W, r, q)
+        return w.flatten(1) @ leaves.flatten(1).T
+    return gather(leaf_scores(embedding, w), places).sum(1).T  # from (W, r, N)
+
+
+def leaf_weights(embedding, z):
+    """w_k = a_k z for each term, (N, r, q)."""
+    first = embedding.table_0[0].to(z.dtype)  # (r, g)
+    return torch.einsum("kg,ngq->nkq", first, z.unflatten(1, (first.shape[1], -1)))
+
+
+def leaf_scores(embedding, w):
+    """S[u, k] = leaf_uk w_k, (U, r, N)."""
+    return torch.einsum("ukq,nkq->ukn", embedding.table_1.to(w.dtype), w)
+
+
+def bag_scores(embedding, z):
+    """b_u z for each unit of the bag, (B, N)."""
+    return embedding.bag_vectors.to(z.dtype) @ z.T
+
+
+@torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
+def unit_sums(embedding, z):
+    """Scores (N, V) as sums over the units of each word, TILE states at a time."""
+    codes = embedding.held if embedding.held is not None else embedding.code_places()  # (V, r)
+    tiles = []
+    for some in z.split(TILE):
+        S = leaf_scores(embedding, leaf_weights(embedding, some)).flatten(0, 1)  # (U r, T)
+        if embedding.bag_vectors is not None:
+            S = torch.cat([S, bag_scores(embedding, some)])  # (U r + B, T)
+        tiles.append(UnitSums.apply(embedding, codes, S))  # (T, V)
+    return torch.cat(tiles)  # (N, V)
+
+
+class UnitSums(torch.autograd.Function):
+    """For each word the sum of S (U r + B, T) over its units, (T, V); the gradient of a unit is the
+    sum over its words. Both as `embedding_bag` makes them."""
+
+    @staticmethod
+    def forward(ctx, embedding, codes, S):
+        ctx.embedding = embedding
+        sums = F.embedding_bag(codes, S, mode="sum")  # (V, T)
+        if embedding.bag_vectors is not None:
+            words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
+            bags = S[-len(embedding.bag_vectors) :]  # (B, T)
+            sums.index_add_(0, words, F.embedding_bag(units, bags, starts, mode="sum"))
+        return sums.T.contiguous()  # (T, V)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        words, starts = words_of_units(ctx.embedding)  # (V r + entries of M,), (U r + B,)
+        gradient = gradient.T.clone(memory_format=torch.contiguous_format)  # (V, T), also if T = 1
+        return None, None, F.embedding_bag(words, gradient, starts, mode="sum")
+
+
+def words_of_units(embedding):
+    """The words that have unit 0, 1, .. of S, one after the other, and where each unit begins.
+
+    Kept from the first backward pass on: sorting takes as long as a pass.
+    """
+    if embedding.sorted_words is None:
+        codes, count = embedding.code_places(), embedding.table_1[..., 0].numel()  # (V, r), U r
+        units, words = codes.flatten(), embedding.all_ids().repeat_interleave(codes.shape[1])
+        if embedding.bag_vectors is not None:
+            own, bags, starts = embedding.bagged  # (N',), (entries of M,), (N',)
+            lengths = torch.diff(starts, append=starts.new_tensor([len(bags)]))  # (N',)
+            units = torch.cat([units, bags.int() + count])  # (V r + entries of M,)
+            words = torch.cat([words, own.repeat_interleave(lengths)])
+            count += len(embedding.bag_vectors)
+        units, order = units.sort()
+        starts = torch.searchsorted(units, torch.arange(count, dtype=units.dtype))  # (U r + B,)
+        embedding.sorted_words = words[order].int(), starts.int()
+    return embedding.sorted_words
+
+
+def gather(table, places):
+    """Rows of a table (U, r, q) at places (W, r) of U r, (W, r, q)."""
+    return Gather.apply(table.flatten(0, 1), places.flatten()).unflatten(0, places.shape)
+
+
+class Gather(torch.autograd.Function):
+    """Rows (N, q) of a table (M, q) at places (N,), whose gradients are summed in float32.
+
+    bfloat16 has too few bits to add many numbers; and on a CPU `index_select` adds row by row.
+    """
+
+    @staticmethod
+    def forward(ctx, table, places):
+        ctx.save_for_backward(places)
+        ctx.rows, ctx.dtype = len(table), table.dtype
+        return table.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        places, = ctx.saved_tensors
+        wide = torch.float32 if ctx.dtype in (torch.bfloat16, torch.float16) else ctx.dtype
+        gradient = gradient.to(wide)  # (N, q)
+        total = gradient.new_zeros(ctx.rows, gradient.shape[1])  # (M, q)
+        if gradient.device.type == "cpu":  # there index_add_ takes rows one by one on one core
+            total.scatter_add_(0, places.long()[:, None].expand_as(gradient), gradient)
+        else:
+            total.index_add_(0, places, gradient)
+        return total.to(ctx.dtype), None
