@@ -8,6 +8,7 @@ from torch import nn
 
 from see_min.bridge import SememeEmbedding, cached_rows
 from see_min.encoding import SememeEncoding
+from see_min.recipe import encode
 from see_min.units import Unit
 
 torch.set_num_threads(1)
@@ -185,10 +186,11 @@ def test_an_empty_bag_adds_nothing(units):
     assert np.array_equal(SememeEmbedding(core)(torch.arange(3)).detach().numpy(), leaf[:, 0])
 
 
-def test_from_embedding_keeps_what_the_layer_was():
+def test_a_layer_like_another_keeps_what_that_was():
     layer = nn.Embedding(307, 32, padding_idx=4, dtype=torch.bfloat16).requires_grad_(False).eval()
     words = [f"w{i}" for i in range(307)]
-    module = SememeEmbedding.from_embedding(layer, words, ratio=8, lexicon="none", sweeps=2)
+    matrix = layer.weight.double().numpy()
+    module = SememeEmbedding.like(layer, encode(matrix, words, 8, lexicon="none", sweeps=2))
     assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
     assert not module.training and not any(p.requires_grad for p in module.parameters())
     assert module.padding_idx == 4 and not module(torch.tensor(4)).any()

@@ -193,14 +193,6 @@ class SememeEmbedding(nn.Module):
             new.round()  # again: the type has fewer digits than the steps of the encoding
         return new.requires_grad_(weight.requires_grad).train(layer.training)
 
-    @classmethod
-    def from_embedding(cls, layer, words, ratio=20, **options):
-        """Compress one `nn.Embedding`; words and options are those of `see_min.recipe`."""
-        from see_min.recipe import encode
-
-        matrix = layer.weight.detach().cpu().double().numpy()  # (V, D)
-        return cls.like(layer, encode(matrix, words, ratio, **options))
-
     def rebuilt(self, encoding):
         """A layer of another encoding, with padding, scale, dtype, device and freezing of this."""
         weight, padding = self.table_0, 1.0 if self.padding is None else float(self.padding)

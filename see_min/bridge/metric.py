@@ -14,7 +14,7 @@ import torch
 from see_min.errors import InputError
 
 
-def measure_metric(layers, output, batches, head=None, directions=1, seed=0):
+def measure_metric(layers, output, batches, head=None, seed=0):
     """C (D, D) of an embedding and the head that shares its rows, a numpy array of trace 1.
 
     Parameters
@@ -24,8 +24,7 @@ def measure_metric(layers, output, batches, head=None, directions=1, seed=0):
     output : callable(batch) -> tensor, of any shape: what the model makes of a batch
     batches : iterable
     head : nn.Module, optional, whose input (..., D) meets the rows
-    directions : int, random directions per batch
-    seed : int
+    seed : int, of the random direction of each batch
 
     Raises
     ------
@@ -54,9 +53,9 @@ def measure_metric(layers, output, batches, head=None, directions=1, seed=0):
             read.clear(), met.clear()
             with torch.enable_grad():
                 y = output(batch)
-            for _ in range(directions if read and y.requires_grad else 0):
+            if read and y.requires_grad:
                 u = torch.randn(y.shape, generator=draw).to(y)
-                for g in torch.autograd.grad(y, read, u, retain_graph=True, allow_unused=True):
+                for g in torch.autograd.grad(y, read, u, allow_unused=True):
                     G = G + (0.0 if g is None else _second_moment(g))  # (D, D)
             for h in met:
                 C = C + _second_moment(h)  # (D, D)
