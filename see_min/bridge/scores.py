@@ -161,38 +161,39 @@ class UnitSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, embedding, codes, S):
-        ctx.embedding = embedding
+        first = embedding.table_1[..., 0].numel()  # U r; asked here, as shards do not say it later
+        ctx.embedding, ctx.rows = embedding, (first, len(S))
         sums = F.embedding_bag(codes, S, mode="sum")  # (V, T)
         if embedding.bag_vectors is not None:
             words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
-            bags = S[-len(embedding.bag_vectors) :]  # (B, T)
-            sums.index_add_(0, words, F.embedding_bag(units, bags, starts, mode="sum"))
+            bags = F.embedding_bag(units, S[first:], starts, mode="sum")  # (N', T)
+            sums.index_add_(0, words, bags)
         return sums.T.contiguous()  # (T, V)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        words, starts = words_of_units(ctx.embedding)  # (V r + entries of M,), (U r + B,)
+        words, starts = words_of_units(ctx.embedding, *ctx.rows)  # (V r + entries of M,), (U r + B,)
         gradient = gradient.T.clone(memory_format=torch.contiguous_format)  # (V, T), also if T = 1
         return None, None, F.embedding_bag(words, gradient, starts, mode="sum")
 
 
-def words_of_units(embedding):
+def words_of_units(embedding, first, rows):
     """The words that have unit 0, 1, .. of S, one after the other, and where each unit begins.
 
-    Kept from the first backward pass on: sorting takes as long as a pass.
+    S has so many `rows`, those of the bag from `first` on. Kept from the first backward pass on:
+    sorting takes as long as a pass.
     """
     if embedding.sorted_words is None:
-        codes, count = embedding.code_places(), embedding.table_1[..., 0].numel()  # (V, r), U r
-        units, words = codes.flatten(), embedding.all_ids().repeat_interleave(codes.shape[1])
+        codes, ids = embedding.code_places(), embedding.all_ids()  # (V, r), (V,)
+        units, words = codes.flatten(), ids.repeat_interleave(codes.shape[1])  # (V r,)
         if embedding.bag_vectors is not None:
             own, bags, starts = embedding.bagged  # (N',), (entries of M,), (N',)
             lengths = torch.diff(starts, append=starts.new_tensor([len(bags)]))  # (N',)
-            units = torch.cat([units, bags.int() + count])  # (V r + entries of M,)
+            units = torch.cat([units, bags.int() + first])  # (V r + entries of M,)
             words = torch.cat([words, own.repeat_interleave(lengths)])
-            count += len(embedding.bag_vectors)
         units, order = units.sort()
-        starts = torch.searchsorted(units, torch.arange(count, dtype=units.dtype))  # (U r + B,)
+        starts = torch.searchsorted(units, torch.arange(rows, dtype=units.dtype))  # (U r + B,)
         embedding.sorted_words = words[order].int(), starts.int()
     return embedding.sorted_words
 
