@@ -173,7 +173,7 @@ class UnitSums(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        words, starts = words_of_units(ctx.embedding, *ctx.rows)  # (V r + entries of M,), (U r + B,)
+        words, starts = words_of_units(ctx.embedding, *ctx.rows)  # (V r + entries,), (U r + B,)
         gradient = gradient.T.clone(memory_format=torch.contiguous_format)  # (V, T), also if T = 1
         return None, None, F.embedding_bag(words, gradient, starts, mode="sum")
 
