@@ -6,7 +6,7 @@ With everything frozen but one slot the problem is linear and falls apart into o
 unit; bag vectors are one sparse ridge regression. Free words are reassigned to the hash bucket of
 least cost, as in k-means; the projection is turned to where the rows are. Every step solves its
 part exactly, so the objective can only fall. A word with a private vector needs none of this: that
-vector takes whatever the other parts leave, so tables and bag are fitted to the remaining words.
+vector takes whatever the other parts leave, so the word weighs nothing when those are fitted.
 
 Everything goes through the rows a block at a time: the matrix may be a memory map of a file larger
 than memory, and what a fit holds of it are the rows (V, d') before the projection.

@@ -327,6 +327,9 @@ def test_a_word_with_a_private_vector_is_exact_and_affects_nothing_else():
     assert_allclose(history, total, rtol=1e-11)
     matrix[[3, 17]] *= 9
     close(fit(matrix, start, weights, units, sweeps=4)[0].rows(rest), result.rows(rest))
+    matrix, weights, start, _ = problem(2)  # no projection, nothing beyond it
+    result, history = fit(matrix, owning(start), weights, sweeps=2, ridge=0)
+    assert_allclose(history[-1], relative_error(matrix, result, weights), rtol=1e-9)
 
 
 def test_a_private_unit_is_one_that_no_other_word_has():
