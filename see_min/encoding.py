@@ -91,14 +91,8 @@ class SememeEncoding:
             vectors = check_axes("bag_vectors", self.bag_vectors, None, self.inner_dim)
             check_finite("bag_vectors", vectors)
             check_shape("bag", self.bag, len(self), len(self.bag_vectors))
-            self._check_names("bag_names", self.bag_names, len(self.bag_vectors))
-        self._check_names("words", self.words, len(self))
-        for j, (names, table) in enumerate(zip(self.slot_names or (), self.tables)):
-            self._check_names(f"slot_names[{j}]", names, len(table))
-
-    def _check_names(self, name, given, rows):
-        if given is not None and len(given) != rows:
-            raise InputError(f"{name}: expected {rows}, one per row, got {len(given)}")
+        if self.words is not None and len(self.words) != len(self):
+            raise InputError(f"words: expected {len(self)}, one per row, got {len(self.words)}")
 
     def _check_index(self):
         if self.index is None:
@@ -258,17 +252,18 @@ def with_private_rows(encoding, rows, units=None):
     """
     if encoding.index is None:
         raise InputError("encoding: expected one with an index, got one whose units are the words")
-    N, inner = len(rows), np.asarray(rows, dtype=float)
+    N, M, inner = len(rows), encoding.bag, np.asarray(rows, dtype=float)
     if encoding.projection is not None:
         inner = np.linalg.lstsq(encoding.projection.T, inner.T, rcond=None)[0].T  # (N, d')
     zero = [table[:1] for table in encoding.tables]  # leaves of codes 0, (1, r, q_j)
     vectors = inner - entangled_rows(zero)  # (N, d')
-    M, old, names = encoding.bag, encoding.bag_vectors, encoding.bag_names
     if M is None:
-        M, old, names = scipy.sparse.csr_array((len(encoding), 0)), vectors[:0], []
+        M, old = scipy.sparse.csr_array((len(encoding), 0)), vectors[:0]
+    else:
+        old = encoding.bag_vectors
     numbered = [f"[ROW{row}]" for row in range(len(encoding), len(encoding) + N)]
     units = units or [Unit("word", name) for name in numbered]
-    words = encoding.words
+    words, names = encoding.words, encoding.bag_names or (None if M.shape[1] else [])
     return replace(
         encoding,
         index=np.pad(encoding.index, ((0, N), (0, 0), (0, 0))),  # (V + N, k, n)

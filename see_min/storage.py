@@ -137,7 +137,8 @@ def unpack(arrays, vocabulary=None):
         bag = _unpack_bag(arrays, vocabulary, shape)
     if sizes is not None:
         index = _unpack_index(arrays, [len(floats[name]) for name in slots], sizes, bag)
-    slot_names = [_as_units(arrays.get(f"slot.names.{j}")) for j in range(len(slots))]
+    slot_names = [_as_units(arrays, f"slot.names.{j}", floats[name])
+                  for j, name in enumerate(slots)]
     return SememeEncoding(
         [floats[name] for name in slots],
         index,
@@ -146,7 +147,7 @@ def unpack(arrays, vocabulary=None):
         floats["bag_vectors"],
         words=_as_text(arrays.get("words")),
         slot_names=None if None in slot_names else slot_names,
-        bag_names=_as_units(arrays.get("bag.names")),
+        bag_names=_as_units(arrays, "bag.names", floats["bag_vectors"]),
         bits=int(arrays["bits"]) or None,
         bag_derived="bag.private" in arrays,
     )
@@ -263,5 +264,9 @@ def _as_text(array):
     return None if array is None else [str(name) for name in json.loads(array.tobytes())]
 
 
-def _as_units(array):
-    return None if array is None else [Unit.parse(text) for text in _as_text(array)]
+def _as_units(arrays, name, rows):
+    """The units that own these rows, or None where they have no names."""
+    names = _as_text(arrays.get(name))
+    if names is not None and len(names) != len(rows):
+        raise InputError(f"{name}: expected {len(rows)}, one per row, got {len(names)}")
+    return None if names is None else [Unit.parse(text) for text in names]
