@@ -1,39 +1,53 @@
 """Held-out words as if they were new: rows, sentences, senses. Not part of the test run.
 
     python tests/new_words_table.py --lexicon A+B --corpus TEXT --similarity MEN --similarity SIMLEX
-        --sts PAIRS.csv --encoding see40.npz --out docs/data/new_words.json
+        --sts PAIRS.csv --wordnet DICT --encoding see40.npz --out docs/data/new_words.json
 
 Every fold takes a fifth of the whole words of all-MiniLM-L6-v2 out of what is learned from; rows of
-the rest are those of a compressed encoding. Each part of the result is written when it is there.
+the rest are those of `see` at 1/40, in a file that is made where it is missing. DICT is the folder
+of WordNet's files. Each part of the result is written when it is there.
 """
 
 import argparse
+import itertools
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-from scipy.stats import spearmanr
+import torch
 
-from see_min.encoding import SememeEncoding
+from see_min import SememeEncoding, encode
+from see_min.encoding import private_units
+from see_min.entangle import entangled_rows
 from see_min.errors import require
 from see_min.experiments import sources
 from see_min.experiments.hf_models import Pretrained
-from see_min.experiments.measure import in_batches
-from see_min.experiments.similarity import (
-    cosines,
-    rank_correlation,
-    read_sentence_pairs,
-    row_of,
-    word_similarity,
-)
-from see_min.files import write_atomic
-from see_min.new_words import UnitVectors
+from see_min.experiments.measure import in_batches, sts
+from see_min.experiments.similarity import cosines, rank_correlation, read_sentence_pairs, row_of
+from see_min.files import read_lines, write_atomic
+from see_min.new_words import UnitVectors, described
 from see_min.units import Annotation, shuffled
 from see_min.words.formats import load_lexicon
+from see_min.words.lexicon import forms
 
-FOLDS, NEAREST = 5, 10
-BOTH = {"both": 0.5, "both, equal": 1.0}  # the direction of pieces beside that of knowledge
-FEWER = ("sememes and morphemes", "mean of pieces", "both, equal", "shuffled")
+FOLDS, NEAREST, TERMS = 5, 10, 3000
+WAYS = ("sememes and morphemes", "sememes alone", "shuffled", "mean of pieces", "both",
+        "letters (FOCUS-like)", "mean row (transformers' resizing)")
+FEWER = ("sememes and morphemes", "mean of pieces", "both", "shuffled")  # of later seeds
+
+
+def kept(encoding):
+    """An encoding whose rows are computed once."""
+    X, P = encoding.inner_rows(np.arange(len(encoding))), encoding.projection  # (V, d')
+    E = X if P is None else X @ P  # (V, D)
+    return SimpleNamespace(projection=P, inner_rows=lambda ids: X[ids], rows=lambda ids: E[ids])
+
+
+def unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def split(word, vocabulary, without):
@@ -51,66 +65,33 @@ def split(word, vocabulary, without):
     return ids
 
 
-class Kept:
-    """An encoding whose rows are computed once."""
-
-    def __init__(self, encoding):
-        every = np.arange(len(encoding))
-        self.X, self.projection = encoding.inner_rows(every), encoding.projection  # (V, d')
-        self.E = self.X if self.projection is None else self.X @ self.projection  # (V, D)
-
-    def inner_rows(self, ids):
-        return self.X[ids]
-
-    def rows(self, ids):
-        return self.E[ids]
-
-
-class Held:
-    """The rows that each way gives to the held-out words of one fold."""
-
-    def __init__(self, encoding, vocabulary, whole, held, seed):
-        self.encoding, self.held = encoding, held
-        names, notes = vocabulary.names, vocabulary.annotations
-        train = np.setdiff1d(np.arange(len(names)), held)
-        all_rows = encoding.rows(np.arange(len(names)))  # (V, D)
-        mean = all_rows[train].mean(0)
-        out = set(held.tolist())
-        number = {name: i for i, name in enumerate(names)}
-        self.pieces = {w: split(vocabulary.tokens[w].word, number, out) for w in held}
-        self.rows = {}
-        controls = {
-            "sememes and morphemes": notes,
-            "sememes alone": [replace(note, morphemes=()) for note in notes],
-            "shuffled": shuffled(notes, seed),
-        }
-        pieces = np.array([all_rows[self.pieces[w]].mean(0) if self.pieces[w] else mean
-                           for w in held])  # (N, D)
-        for name, own in controls.items():
-            model = UnitVectors(encoding, own, train)
-            found = model.rows([own[w] for w in held])
-            knows = np.array([model.knows(own[w]) for w in held])
-            if name == "sememes and morphemes":
-                length, self.known = model.length, knows
-            self.rows[name] = np.where(knows[:, None], found, mean)
-        self.rows["mean of pieces"] = pieces
-        self.rows["sememes and morphemes, else pieces"] = np.where(
-            self.known[:, None], self.rows["sememes and morphemes"], pieces)
-        best = self.rows["sememes and morphemes, else pieces"]
-        one, other = unit(best - mean), unit(pieces - mean)  # (N, D) each
-        for name, share in BOTH.items():
-            self.rows[name] = mean + length * unit(one + share * other)
-        self.rows["letters (FOCUS-like)"] = letters(vocabulary, whole, held, all_rows, out)
-        self.rows["mean row (transformers' resizing)"] = np.repeat(mean[None], len(held), 0)
+def held_rows(encoding, vocabulary, whole, held, seed):
+    """{way: rows (N, D)} that it gives to the held-out words of a fold, and {word: its pieces}."""
+    names, notes = vocabulary.names, vocabulary.annotations
+    train = np.setdiff1d(np.arange(len(names)), held)
+    E = encoding.rows(np.arange(len(names)))  # (V, D)
+    mean, out, rows = E[train].mean(0), set(held.tolist()), {}
+    number = {name: i for i, name in enumerate(names)}
+    pieces = {w: split(vocabulary.tokens[w].word, number, out) for w in held}
+    spelled = np.array([E[ids].mean(0) if ids else mean for ids in pieces.values()])  # (N, D)
+    for name, own in {
+        "shuffled": shuffled(notes, seed),
+        "sememes alone": [replace(note, morphemes=()) for note in notes],
+        "sememes and morphemes": notes,
+    }.items():
+        model = UnitVectors(encoding, own, train)
+        known = np.array([model.knows(own[w]) for w in held])[:, None]  # (N, 1)
+        rows[name] = np.where(known, model.rows([own[w] for w in held]), mean)
+    rows["mean of pieces"] = spelled
+    best = np.where(known, rows["sememes and morphemes"], spelled)
+    rows["both"] = mean + model.length * unit(unit(best - mean) + unit(spelled - mean))
+    rows["letters (FOCUS-like)"] = letters(vocabulary, np.setdiff1d(whole, held), held, E)
+    rows["mean row (transformers' resizing)"] = np.repeat(mean[None], len(held), 0)
+    return rows, pieces
 
 
-def unit(x):
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
-def letters(vocabulary, whole, held, rows, out):
+def letters(vocabulary, known, held, rows):
     """Sum of the nearest words' rows by n-grams of letters (3 to 5), weighted by similarity."""
-    known = np.array([w for w in whole if w not in out])
     text = require("sklearn.feature_extraction.text", "pip install scikit-learn")
     grams = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float32)
     K = grams.fit_transform([vocabulary.tokens[w].word for w in known])
@@ -125,137 +106,197 @@ def letters(vocabulary, whole, held, rows, out):
     return result
 
 
-def word_numbers(E, found, whole, of, benchmarks):
-    """Rank correlations between two new words, a new and a known one; centred cosines."""
-    centred = [X[whole] - X[whole].mean(0) for X in (found, E)]
-    result = {"cosine": round(float(cosines(*centred).mean()), 3)}
+def word_numbers(E, found, some, of, benchmarks):
+    """Rank correlations of `some` new words, two or one beside a known one; centred cosines."""
+    inside = set(some.tolist())
+    result = {"cosine": cosines(*(X[some] - X[some].mean(0) for X in (found, E))).mean()}
     for name, pairs in benchmarks.items():
-        score = word_similarity(lambda ids: found[ids], of, pairs, set())["spearman"]
         rows = [(row_of(of, a), row_of(of, b), s) for a, b, s in pairs]
-        a, b, s = map(np.array, zip(*(one for one in rows if None not in one)))
-        with_known = cosines(found[a], E[b]) + cosines(E[a], found[b])
-        result[name] = round(score, 3) if score is not None else None
-        result[f"{name}, one known"] = round(rank_correlation(with_known, s) or 0.0, 3)
+        a, b, s = map(np.array, zip(*(one for one in rows if inside >= {*one[:2]})))
+        result[name] = rank_correlation(cosines(found[a], found[b]).round(12), s)
+        both = cosines(found[a], E[b]) + cosines(E[a], found[b])  # (N,)
+        result[f"{name}, one known"] = rank_correlation(both, s)
+    return {name: round(float(value or 0), 3) for name, value in result.items()}
+
+
+def sentence_numbers(source, pairs, E, held, pieces, rows):
+    """STS of the pairs with a held-out word, other rows dense: {way: Spearman}."""
+    reader, out = Pretrained(source.model, source.tokenizer, "encoder"), set(held.tolist())
+    some = [pair for pair in pairs if out & set(sum(reader.encode(pair[:2], special=True), []))]
+
+    @torch.no_grad()
+    def in_pieces(texts):
+        ids = [[p for t in one for p in pieces.get(t) or [t]][: reader.block_size]
+               for one in reader.encode(texts, special=True)]
+        return torch.stack(in_batches(lambda x: reader.means(x).float(), ids, reader.pad, "cpu"))
+
+    result = {"pairs": len(some), "true rows": source.sts(some, E)}
+    result["split into pieces"] = sts(in_pieces, some)
+    for way, own in rows.items():
+        X = E.copy()
+        X[held] = own
+        result[way] = source.sts(some, X)
+    return {way: round(value, 4) for way, value in result.items()}
+
+
+def definitions(folder):
+    """{lemma: its first definition} of WordNet's files."""
+    found = {}
+    for part in ("noun", "verb", "adj", "adv"):
+        texts = {line[:8]: line.partition("| ")[2] for line in read_lines(folder / f"data.{part}")}
+        for line in read_lines(folder / f"index.{part}"):
+            if line[0] != " ":  # the licence
+                lemma, _, number, *rest = line.split()
+                found.setdefault(lemma, re.split('[;:]? *"', texts[rest[-int(number)]])[0])
+    return found
+
+
+def definition_numbers(encoding, E, vocabulary, lexicon, texts, of, benchmarks):
+    """Words of the benchmarks with sememes and a definition text: rows by each, from one fit.
+
+    What a text says of the word itself does not count.
+    """
+    named = {row_of(of, one) for pairs in benchmarks.values() for pair in pairs for one in pair[:2]}
+    notes, own = vocabulary.annotations, {}
+    for w in sorted(named - {None}):
+        word = vocabulary.tokens[w].word
+        text = next((texts[form] for form in forms(word) if form in texts), "")
+        others = [one for one in text.split() if lexicon.find(one) != lexicon.find(word)]
+        senses = described(" ".join(others), lexicon)
+        if senses and notes[w].senses:
+            own[w] = Annotation(senses, notes[w].morphemes)
+    some = np.array(list(own))
+    model = UnitVectors(encoding, notes, np.setdiff1d(np.arange(len(notes)), some))
+    found, result = np.zeros_like(E), {"words": len(some)}
+    for way, use in (("sememes and morphemes", notes), ("definition text and morphemes", own)):
+        found[some] = model.rows([use[w] for w in some])
+        result[way] = word_numbers(E, found, some, of, benchmarks)
     return result
 
 
-def sentence_numbers(model, pairs, E, held, kinds, most=None):
-    """STS of the pairs with a held-out word: {kind: Spearman}; "split" has its pieces instead."""
-    out = set(held.held.tolist())
-    ids = model.encode([text for a, b, _ in pairs for text in (a, b)], special=True)
-    some = [i for i in range(len(pairs)) if out & {*ids[2 * i], *ids[2 * i + 1]}]
-    some = some[:: max(1, len(some) // most)][:most] if most else some
-    ids = [ids[2 * i + side] for i in some for side in (0, 1)]
-    gold = [pairs[i][2] for i in some]
-    weight, result = model.model.get_input_embeddings().weight, {"pairs": len(some)}
-    import torch
-
-    def measure(ids):
-        with torch.no_grad():
-            found = in_batches(lambda x: model.means(x).float(), ids, model.pad, model.device)
-        found = torch.stack(found).numpy()
-        return round(float(spearmanr(cosines(found[::2], found[1::2]), gold).statistic), 4)
-
-    result["true rows"] = measure(ids)
-    longest = model.block_size
-    result["split into pieces"] = measure(
-        [[p for t in one for p in (held.pieces.get(t) or [t])][:longest] for one in ids])
-    for kind in kinds:
-        with torch.no_grad():
-            weight[held.held] = torch.as_tensor(held.rows[kind], dtype=weight.dtype)
-        result[kind] = measure(ids)
-        with torch.no_grad():
-            weight[held.held] = torch.as_tensor(E[held.held], dtype=weight.dtype)
-    return result
+def synonyms(lexicon, vocabulary, words):
+    """{word: {WordNet number: sememes of this sense}}, and {number: its words}."""
+    senses, having = {}, {}
+    for w in words:
+        meanings = lexicon.meanings(vocabulary.tokens[w].word)
+        senses[w] = {s.number: s.sememes for s in meanings if s.number}
+        for number in senses[w]:
+            having.setdefault(number, set()).add(w)
+    return senses, having
 
 
-def sense_numbers(encoding, vocabulary, lexicon, whole, seed):
+def sense_numbers(encoding, vocabulary, lexicon, whole):
     """Does a vector of a sense stand nearer to words that have this sense than to another's?
 
     Pairs of senses of a word, each with a held-out synonym (the same WordNet number) that lacks the
     other: the share of synonyms nearer to their own sense. By chance it is a half.
     """
-    rng = np.random.default_rng(seed)
-    held = whole[rng.integers(0, FOLDS, len(whole)) == 0]
-    notes = vocabulary.annotations
-    model = UnitVectors(encoding, notes, np.setdiff1d(np.arange(len(notes)), held))
-    having = {}  # WordNet number -> held-out rows
-    meanings = {w: lexicon.meanings(vocabulary.tokens[w].word) for w in whole}
-    for w in held:
-        for sense in meanings[w]:
-            having.setdefault(sense.number, set()).add(w)
-    hits, controls, E = [], [], encoding.rows(np.arange(len(notes)))
-    for w in whole:
-        senses = {s.number: s.sememes for s in meanings[w] if s.number}
-        numbers = [n for n in senses if having.get(n, set()) - {w}]
-        for a in numbers:
-            for b in numbers:
-                own = having[a] - having[b] - {w}
-                if a == b or senses[a] == senses[b] or not own:
-                    continue
-                mixed = rng.permutation([*senses[a], *senses[b]]).tolist()
-                cut = len(senses[a])
-                for x, y, to in ((senses[a], senses[b], hits),
-                                 (mixed[:cut], mixed[cut:], controls)):
-                    V = model.rows([Annotation((tuple(x),)), Annotation((tuple(y),))])  # (2, D)
-                    V = V - encoding_mean(model)
-                    syn = E[sorted(own)] - encoding_mean(model)  # (N, D)
-                    near = unit(syn) @ unit(V).T  # (N, 2)
-                    to.extend((near[:, 0] > near[:, 1]).tolist())
+    rng = np.random.default_rng(0)
+    held = set(whole[rng.integers(0, FOLDS, len(whole)) == 0].tolist())
+    notes, (senses, having) = vocabulary.annotations, synonyms(lexicon, vocabulary, whole)
+    model = UnitVectors(encoding, notes, np.setdiff1d(np.arange(len(notes)), list(held)))
+    mean = model.mean if model.P is None else model.mean @ model.P  # (D,)
+    hits, controls = [], []
+    for w, own in senses.items():
+        numbers = [n for n in own if having[n] & held - {w}]
+        for a, b in itertools.permutations(numbers, 2):
+            found = sorted(having[a] & held - having[b] - {w})
+            if own[a] == own[b] or not found:
+                continue
+            mixed, cut = rng.permutation([*own[a], *own[b]]).tolist(), len(own[a])
+            S = unit(encoding.rows(found) - mean)  # (N, D)
+            for x, y, to in ((own[a], own[b], hits), (mixed[:cut], mixed[cut:], controls)):
+                V = model.rows([Annotation((tuple(x),)), Annotation((tuple(y),))])  # (2, D)
+                near = S @ unit(V - mean).T  # (N, 2)
+                to.extend((near[:, 0] > near[:, 1]).tolist())
     return {"synonyms": len(hits), "own sense nearer": round(float(np.mean(hits)), 3),
             "shuffled senses": round(float(np.mean(controls)), 3)}
 
 
-def encoding_mean(model):
-    return model.mean if model.P is None else model.mean @ model.P
+def term_numbers(encoding, E, vocabulary, lexicon, whole):
+    """Are the terms of a fitted word its senses?
+
+    Words x and x' have a sense of a word that y and y' lack, which have another one of it. Of the
+    directions of its terms take the one with most of x - y and the one with least: how often does
+    their difference point from y' to x', too? Beside it: terms of other words, and cuts of the
+    word's own row at random.
+    """
+    rng = np.random.default_rng(0)
+    whole = np.setdiff1d(whole, private_units(encoding.bag)[0])
+    senses, having = synonyms(lexicon, vocabulary, whole)
+    base = {w: lexicon.find(vocabulary.tokens[w].word) for w in whole}
+    found = []
+    for w, own in senses.items():
+        for a, b in itertools.combinations(own, 2):
+            sides = (sorted(having[n] - (having[a] & having[b])) for n in (a, b))
+            sides = [list({base[x]: x for x in side}.values()) for side in sides]  # a form of each
+            if min(map(len, sides)) > 1:
+                found.append([w, *(x for side in sides for x in rng.choice(side, 2, False))])
+    found = np.array(found)[rng.permutation(len(found))[:TERMS]]  # (N, 5)
+    w, S = found[:, 0], unit(E - E[whole].mean(0))[found[:, 1:]]  # (N, 4, D)
+    R = np.linalg.qr(rng.standard_normal((encoding.inner_dim,) * 2))[0]  # (d', d')
+    X = encoding.inner_rows(w) @ R  # (N, d')
+    cuts = [X[:, part] @ R[:, part].T for part in np.array_split(np.arange(len(R)), encoding.rank)]
+    result = {"words": len(set(w.tolist())), "quadruples": len(w)}
+    for way, terms in (("own terms", terms_of(encoding, w)),
+                       ("terms of another word", terms_of(encoding, rng.permutation(w))),
+                       ("own row cut at random", cuts)):
+        T = np.stack([x if encoding.projection is None else x @ encoding.projection for x in terms])
+        T, some = unit(T), np.arange(len(w))  # (r, N, D)
+        near = (T * (S[:, 0] - S[:, 2])).sum(-1)  # (r, N)
+        step = T[near.argmax(0), some] - T[near.argmin(0), some]  # (N, D)
+        hits = (step * (S[:, 1] - S[:, 3])).sum(-1) > 0  # (N,)
+        result[way] = round(float(hits.mean()), 3)
+    return result
+
+
+def terms_of(encoding, ids):
+    """A list of r arrays (N, d'): what each term adds to rows."""
+    leaves = encoding.leaves(ids)
+    return [entangled_rows([leaf[:, [k]] for leaf in leaves]) for k in range(encoding.rank)]
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("lexicon", "corpus", "sts", "encoding", "out"):
+    for name in ("lexicon", "corpus", "sts", "wordnet", "encoding", "out"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--similarity", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sts-folds", type=int, default=1)
-    parser.add_argument("--pairs", type=int, help="of sentences, the first of those that count")
+    parser.add_argument("--sts-folds", type=int, default=2)
     a = parser.parse_args()
-    source = sources.find_source(model="all-MiniLM-L6-v2")
-    lexicon = load_lexicon(a.lexicon)
-    vocabulary = source.vocabulary(lexicon, a.corpus)
+    source, lexicon = sources.find_source(model="all-MiniLM-L6-v2"), load_lexicon(a.lexicon)
+    vocabulary, E = source.vocabulary(lexicon, a.corpus), source.matrix
+    if not Path(a.encoding).exists():
+        encode(E, vocabulary, ratio=40, metric=source.metric(a.corpus)).save(a.encoding)
     stored = SememeEncoding.load(a.encoding)
-    encoding = Kept(stored)
-    E, of = source.matrix, vocabulary.rows_of_words
+    encoding, of = kept(stored), vocabulary.rows_of_words
     whole = np.array([w for w, t in enumerate(vocabulary.tokens)
                       if t.word.isalpha() and t.word.isascii()])
-    benchmarks = sources.named_benchmarks(a.similarity)
-    model, pairs = Pretrained(source.model, source.tokenizer, "encoder"), read_sentence_pairs(a.sts)
-    result = {"encoding bytes": stored.bytes, "words": len(whole), "seeds": []}
-
-    def write():
-        write_atomic(a.out, json.dumps(result, indent=1))
-
-    result["true rows"] = word_numbers(E, E, whole, of, benchmarks)
+    benchmarks, pairs = sources.named_benchmarks(a.similarity), read_sentence_pairs(a.sts)
+    result = {"encoding bytes": stored.bytes, "words": len(whole),
+              "true rows": word_numbers(E, E, whole, of, benchmarks), "seeds": []}
     for seed in range(a.seeds):
         fold = np.random.default_rng(seed).integers(0, FOLDS, len(whole))
-        found, kept = {}, {"seed": seed, "sentences": []}
-        result["seeds"].append(kept)
+        found, one = {}, {"seed": seed, "sentences": []}
+        result["seeds"].append(one)
         for k in range(a.sts_folds if seed else FOLDS):
-            held = Held(encoding, vocabulary, whole, whole[fold == k], seed)
-            for kind, rows in held.rows.items():
-                found.setdefault(kind, np.zeros_like(E))[held.held] = rows
+            held = whole[fold == k]
+            rows, pieces = held_rows(encoding, vocabulary, whole, held, seed)
+            for way in WAYS:
+                found.setdefault(way, np.zeros_like(E))[held] = rows[way]
             if k < a.sts_folds:
-                kinds = FEWER if seed else [*held.rows]
-                kept["sentences"].append(sentence_numbers(model, pairs, E, held, kinds, a.pairs))
-                print(seed, kept["sentences"][-1], flush=True)
-                write()
+                some = {way: rows[way] for way in (FEWER if seed else WAYS)}
+                one["sentences"].append(sentence_numbers(source, pairs, E, held, pieces, some))
         if not seed:
-            kept["words"] = {kind: word_numbers(E, rows, whole, of, benchmarks)
-                             for kind, rows in found.items()}
-            for kind, numbers in kept["words"].items():
-                print(kind, numbers, flush=True)
-            write()
-    result["senses"] = sense_numbers(encoding, vocabulary, lexicon, whole, 0)
-    write()
+            one["words"] = {way: word_numbers(E, rows, whole, of, benchmarks)
+                            for way, rows in found.items()}
+        write_atomic(a.out, json.dumps(result, indent=1))
+    texts = definitions(Path(a.wordnet))
+    result["definitions"] = definition_numbers(
+        encoding, E, vocabulary, lexicon, texts, of, benchmarks)
+    result["senses"] = sense_numbers(encoding, vocabulary, lexicon, whole)
+    result["terms"] = term_numbers(stored, E, vocabulary, lexicon, whole)
+    write_atomic(a.out, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -155,12 +155,14 @@ def test_pieces_turn_a_row_halfway_and_leave_its_length(made):
     assert np.linalg.matrix_rank(gram, tol=1e-4) == 2  # between the two, nowhere else
 
 
-def test_a_definition_is_the_senses_of_its_words():
+def test_a_definition_is_the_first_two_senses_of_its_words():
     lexicon = load_lexicon("sample")
     assert lexicon.senses("the")  # a function word
     assert described("the matrices, added", lexicon) == (
         lexicon.senses("matrices") + lexicon.senses("added"))
     assert described("xyzzy", lexicon) == ()
+    many = Lexicon.of({"a": [["FuncWord"], ["x"], ["y"], ["z"]], "b": [["y"], ["x"], ["w"]]})
+    assert described("(a) b", many) == (("x",), ("y",))
 
 
 @pytest.mark.claim

@@ -118,8 +118,10 @@ def new_words_tables():
     names = [f"EN-{name}{one}" for name in ("MEN-TR-3k", "SIMLEX-999")
              for one in ("", ", one known")]
     words = {"the true row": data["true rows"]} | seeds[0]["words"]
+    texts = data["definitions"]
+    words |= {f"{way}, {texts['words']:,} words": texts[way] for way in list(texts)[1:]}
     lines = [f"| {kind} | " + " | ".join(f"{one[key]:.3f}" for key in [*names, "cosine"]) + " |"
-             for kind, one in words.items()]
+             for kind, one in words.items()] + [data["command"]]
     for kind in seeds[0]["sentences"][0]:
         own = [np.mean([fold[kind] for fold in seed["sentences"]]) for seed in seeds
                if kind in seed["sentences"][0]]
