@@ -83,8 +83,8 @@ def held_rows(encoding, vocabulary, whole, held, seed):
         known = np.array([model.knows(own[w]) for w in held])[:, None]  # (N, 1)
         rows[name] = np.where(known, model.rows([own[w] for w in held]), mean)
     rows["mean of pieces"] = spelled
-    best = np.where(known, rows["sememes and morphemes"], spelled)
-    rows["both"] = mean + model.length * unit(unit(best - mean) + unit(spelled - mean))
+    rows["both"] = np.array([model.between(x, y) if one else y for x, y, one in zip(
+        rows["sememes and morphemes"], spelled, known[:, 0])])
     rows["letters (FOCUS-like)"] = letters(vocabulary, np.setdiff1d(whole, held), held, E)
     rows["mean row (transformers' resizing)"] = np.repeat(mean[None], len(held), 0)
     return rows, pieces
