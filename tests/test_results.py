@@ -44,7 +44,7 @@ def of(rows, **wanted):
 
 def keys(rows, key):
     """Values in the order of their first rows, without those of the dense model."""
-    return list(dict.fromkeys(row[key] for row in rows if row["method"] != "dense"))
+    return list(dict.fromkeys(row[key] for row in rows if "dense" not in row.values()))
 
 
 def finetuned_table(name):
@@ -133,6 +133,41 @@ def new_words_tables():
     return lines
 
 
+def spread(values):
+    """Mean ± standard deviation over seeds; of one seed its value."""
+    deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{deviation}"
+
+
+def two_languages_tables():
+    """Words found in another language; rows of two languages in two tables, and in one."""
+    rows, translator = read("two_languages"), read("two_languages", "translator")["rows"]
+    lines = []
+    for said, german, chinese in (
+            ("true rows", "true rows, centred", "true rows of English names"),
+            ("the English word's own sememes", "sememes of the English word", None),
+            ("inherited sememes", "sememes", "sememes, English word"),
+            ("shuffled", "shuffled", "shuffled, English word")):
+        found = [("German", german, k) for k in (2, 3, 1)]
+        found += [("Chinese", chinese, k) for k in (0, 1)] if chinese else []
+        cells = [spread([seed[side][way][k] for seed in rows["seeds"]]) for side, way, k in found]
+        lines.append(f"| {said} | " + " | ".join(cells + [""] * (5 - len(cells))) + " |")
+    tables = rows["tables"][1:]  # the first is dense
+    for kind in keys(tables, "kind"):
+        cells = []
+        for some in (of(tables, kind=kind, ratio=ratio) for ratio in (40, 80)):
+            cells += [errors(some), spread([row["P@1"] for row in some])]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    parts = [f"{kind} {errors(some)} ({np.mean([row['BLEU'] for row in some]):.1f})"
+             for kind in keys(translator, "kind") for some in [of(translator, kind=kind)]]
+    return [*lines, f"Translator at 1/40, error of both (BLEU): {'; '.join(parts)}."]
+
+
+def errors(rows):
+    """Means over seeds: German / English, or of both."""
+    return " / ".join(f"{x:.3f}" for x in np.mean([row["error"] for row in rows], axis=0))
+
+
 def readme_table():
     """The main job, finetuned, seed 0: what the README's first command prints."""
     rows = of(read("main_job"), seed=0)
@@ -176,6 +211,10 @@ def test_tables_of_new_words_are_those_of_the_run():
     assert lost(new_words_tables()) == []
 
 
+def test_tables_of_two_languages_are_those_of_the_run():
+    assert lost([*two_languages_tables(), read("two_languages", "command")]) == []
+
+
 def test_a_line_that_no_run_made_is_found():
     line = finetuned_table("main_job")[2]
     assert lost([line]) == [] and lost([line.replace("112.4", "112.5")]) != []
@@ -192,3 +231,4 @@ if __name__ == "__main__":
     print(*gain_table(), sep="\n")
     print("\nREADME\n", *readme_table(), sep="\n")
     print("\nnew words\n", *new_words_tables(), sep="\n")
+    print("\ntwo languages\n", *two_languages_tables(), sep="\n")

@@ -77,10 +77,15 @@ def inherited(words, table, targets, lexicon):
     """
     entries, table = {}, scipy.sparse.csr_array(table)
     for row, word in enumerate(words):
-        part = slice(table.indptr[row], table.indptr[row + 1])
-        ranked = sorted(zip(-table.data[part], table.indices[part]))[:MOST]
-        likely = [targets[column] for share, column in ranked if -share >= LEAST]
+        likely = [targets[column] for column in translations(table, row)]
         senses = [sense for target in likely for sense in lexicon.meanings(target)]
         if senses:
             entries[word] = tuple(dict.fromkeys(senses))
     return Lexicon(entries)
+
+
+def translations(table, row):
+    """The columns that a row of `table`, a csr_array, inherits from, the likeliest first."""
+    part = slice(table.indptr[row], table.indptr[row + 1])
+    ranked = sorted(zip(-table.data[part], table.indices[part]))[:MOST]
+    return [int(column) for share, column in ranked if -share >= LEAST]
