@@ -85,7 +85,11 @@ def inherited(words, table, targets, lexicon):
 
 
 def translations(table, row):
-    """The columns that a row of `table`, a csr_array, inherits from, the likeliest first."""
+    """The columns that a row of `table`, a csr_array, inherits from, the likeliest first.
+
+    >>> translations(scipy.sparse.csr_array([[0.1, 0.3, 0.6]]), 0)
+    [2, 1]
+    """
     part = slice(table.indptr[row], table.indptr[row + 1])
     ranked = sorted(zip(-table.data[part], table.indices[part]))[:MOST]
     return [int(column) for share, column in ranked if -share >= LEAST]
