@@ -71,16 +71,6 @@ def test_every_kind_of_model_gives_bit_identical_logits_in_a_fresh_process(tmp_p
     assert (run.returncode, run.stderr, run.stdout.splitlines()) == (0, "", expected)
 
 
-def test_units_keep_their_names(tmp_path):
-    model, words = made("translator", "see-parameters")
-    save_checkpoint(model, tmp_path / "a.pt", words)
-    again, _ = load_checkpoint(tmp_path / "a.pt")
-    for name in model.embeddings:
-        ours, theirs = (one.get_submodule(name).to_encoding() for one in (again, model))
-        assert ours.bag_names == theirs.bag_names and ("word", "w0") in ours.bag_names
-        assert ours.slot_names and ours.slot_names == theirs.slot_names
-
-
 @pytest.mark.parametrize("kind", ["gpt", "translator"])
 def test_a_damaged_or_foreign_file_is_named(tmp_path, kind):
     path, (model, words) = tmp_path / "a.pt", made(kind, "see")

@@ -204,14 +204,6 @@ def test_a_run_interrupted_in_a_step_resumes_to_the_same_rows(settings, finished
     check_resumed(one, tmp_path, done, finished)
 
 
-def test_resuming_a_finished_run_works_nothing_again(settings, finished):
-    lines, before = [], {p: p.stat().st_mtime_ns for p in finished[0].rglob("*.*")}
-    report = run_training(settings, finished[0], resume=True, log=lines.append)
-    assert sum(line.endswith("done before") for line in lines) == 2 + 2 * len(METHODS)
-    assert report["rows"] == finished[1]["rows"]
-    assert before == {p: p.stat().st_mtime_ns for p in finished[0].rglob("*.*")}
-
-
 def test_a_fingerprint_covers_settings_and_contents_of_files_but_not_their_names(settings,
                                                                                  tmp_path):
     def fingerprint(**changes):
