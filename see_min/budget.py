@@ -15,9 +15,10 @@ FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/history.md), not derived:
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
-# By bytes: d' in units of D / sqrt(ratio), share of private vectors. A share of 1 is low-rank
-# factors: every word has its own vector.
+# By bytes: d' in units of D / sqrt(ratio), share of private vectors; a share of 1 is low-rank
+# factors, as every word has its own vector. Then plans without a projection: units per slot.
 GRID = ((2.8, 0.0), (4.0, 0.0), (3.2, 0.12), (2.8, 0.4), (None, 1.0))
+GRID += tuple((None, 0.0, units) for units in (256, 128, 64, 32, 16, 8))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
@@ -42,6 +43,8 @@ class Plan:
         Whether slot 1 has one unit: no bits there, so that a word has one code per term.
     derived : bool
         Whether the bag is derived from words and lexicon at loading instead of stored.
+    projected : bool
+        Whether `see` has a projection; without one d' = D.
 
     >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428, form="paper").parameters   # word2ket
     486848
@@ -58,6 +61,7 @@ class Plan:
     per_term: bool = True
     coded: bool = False
     derived: bool = False
+    projected: bool = True
 
     @property
     def units(self):
@@ -71,12 +75,18 @@ class Plan:
         return prod(self.sizes)
 
     @property
+    def directions(self):
+        """Rows of the projection: d', or 0 if there is none."""
+        return self.inner_dim if self.form == "see" and self.projected else 0
+
+    @property
     def parameters(self):
         """r sum_j U_j q_j, and for `see` d' D (projection) + d' (private + knowledge) (bag)."""
         tables = self.rank * sum(U * q for U, q in zip(self.units, self.sizes))
         if self.form != "see":
             return tables
-        return tables + self.inner_dim * (self.dimension + self.private + self.knowledge)
+        bag = self.inner_dim * (self.private + self.knowledge)
+        return tables + self.directions * self.dimension + bag
 
     @property
     def ratio(self):
@@ -103,8 +113,8 @@ class Plan:
             return 4 * self.parameters + total
         total += sum(ceil(self.rank * U * q * bits / 8) for U, q in zip(self.units, self.sizes))
         total += 4 * self.rank * len(self.sizes)  # steps of rounding
+        total += ceil(self.directions * self.dimension * bits / 8) + 4 * self.directions
         if see:
-            total += ceil(self.inner_dim * self.dimension * bits / 8) + 4 * self.inner_dim
             total += ceil(vectors * self.inner_dim * bits / 8) + 4 * vectors
         return total
 
@@ -124,7 +134,7 @@ class Plan:
 
     @property
     def _projection_flops(self):
-        return 2 * self.inner_dim * self.dimension if self.form == "see" else 0
+        return 2 * self.directions * self.dimension
 
 
 def make_plan(form, vocabulary, dimension, ratio, known, order=None, per_term=True):
@@ -195,13 +205,14 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
 
 
 def plan_bytes(
-    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0
+    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0, units=256
 ):  # fmt: skip
     """Our form at a ratio of *bytes*: a code per term.
 
     1. The projection has about `width` D / sqrt(ratio) dimensions and takes at most a fifth of the
-       bytes.
-    2. A slot has the power of 2 units, at most 256, that keeps the tables below TABLES of them.
+       bytes. Without a width there is none, and d' = D: on few words a projection is dear.
+    2. A slot has the power of 2 units, at most `units`, that keeps the tables below TABLES of them;
+       without a projection it has `units`.
     3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
        derived: where it is stored, its index costs more than it brings.
     4. The rest buys codes: r terms per word, a block each. What then remains goes to
@@ -214,52 +225,76 @@ def plan_bytes(
     >>> plan = plan_bytes(30522, 384, 80)
     >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
     ((17, 7), 17, (1, 256), True)
+    >>> plan_bytes(2048, 384, 20, bits=8, width=None, units=32).sizes
+    (96, 4)
     """
     V, D = vocabulary, check_at_least("matrix: columns", dimension, 2)
-    arguments = vocabulary, dimension, ratio, known, derived, bits
-
-    def plan(rank, width, units, knowledge):
-        blocks = min(rank, width)
-        q = min(D // blocks, max(1, round(width / blocks)))
-        if blocks * q < 0.9 * width:  # fewer blocks, some with a term more, lose no directions
-            q += 1
-            blocks = width // q
-        sizes = blocks, q
-        return Plan(V, D, sizes, rank, units, 0, knowledge, coded=True, derived=derived)
-
-    least = plan(1, 2, 2, 0).bytes(0, bits)
-    check_ratio(ratio, 4 * V * D / least, "the form see")
+    least = Plan(V, D, (1, 2), 1, 2, coded=True, derived=derived)
+    check_ratio(ratio, 4 * V * D / least.bytes(0, bits), "the form see")
     budget, number = 4 * V * D / ratio, bits / 8  # bytes, of a parameter
     if share == 1:
-        inner = max(1, min(D, int((budget - 5 * V) / (number * (V + D)))))
-        found = replace(plan(1, inner, 2, 0), private=V)
-        while inner > 1 and found.bytes(V, bits) > budget:
-            inner -= 1
-            found = replace(plan(1, inner, 2, 0), private=V)
-        return found if found.bytes(V, bits) <= budget else plan_bytes(*arguments)
-    width = min(D, width * D / sqrt(ratio), 0.2 * budget / (number * D))
-    width = max(2, int(width))
-    units = 256
-    while units > 2 and units * width * number > TABLES * budget:
-        units //= 2
-    knowledge = min(known, int(KNOWN * budget / (number * width))) if derived else 0
-    left = (1 - share) * budget - number * width * (D + units + knowledge)
-    rank = max(1, int(8 * left / (V * code_bits(units))))
-    found = plan(rank, width, units, knowledge)
-    while found.bytes(0, bits) > budget:  # small vocabularies: less of everything
-        if rank > 1:
+        other = vocabulary, dimension, ratio, known, derived, bits
+        return _plan_factors(least, budget, bits) or plan_bytes(*other)
+    if width is None:
+        least, width = replace(least, projected=False), D
+    else:
+        width = max(2, int(min(D, width * D / sqrt(ratio), 0.2 * budget / (number * D))))
+        while units > 2 and units * width * number > TABLES * budget:
+            units //= 2
+    return _plan_codes(replace(least, slot_units=units), width, known, budget, bits, share)
+
+
+def _plan_factors(least, budget, bits):
+    """Private vectors of all words, in the most directions; None if one takes too many bytes."""
+    V, D = least.vocabulary, least.dimension
+    for inner in range(max(1, min(D, int((budget - 5 * V) / (bits / 8 * (V + D))))), 0, -1):
+        found = replace(_with_terms(least, 1, inner), private=V)
+        if found.bytes(V, bits) <= budget:
+            return found
+
+
+def _plan_codes(plan, width, known, budget, bits, share):
+    """The most terms in about `width` directions, and private vectors for what remains."""
+    number, units = bits / 8, plan.slot_units  # bytes of a parameter
+    knowledge = min(known, int(KNOWN * budget / (number * width))) if plan.derived else 0
+    shared = (plan.dimension if plan.projected else 0) + units + knowledge
+    left = (1 - share) * budget - number * width * shared
+    rank = max(1, int(8 * left / (plan.vocabulary * code_bits(units))))
+    while True:
+        found = _with_terms(replace(plan, slot_units=units, knowledge=knowledge), rank, width)
+        if found.bytes(0, bits) <= budget:
+            return with_private(found, budget, bits)
+        if rank > 1:  # small vocabularies: less of everything
             rank -= 1
         elif knowledge:
             knowledge //= 2
         else:
-            width, units = max(2, width * 3 // 4), max(2, units // 2)
-        found = plan(rank, width, units, knowledge)
-    each = 6 + found.inner_dim * number - rank * code_bits(units) / 8
-    private = int((budget - found.bytes(0, bits)) / max(each, 1))
-    found = replace(found, private=min(V // MOST_PRIVATE, private))
-    while found.private and found.bytes(found.private, bits) > budget:
-        found = replace(found, private=found.private - 1)
-    return found
+            units = max(2, units // 2)
+            width = max(2, width * 3 // 4) if plan.projected else width
+
+
+def _with_terms(plan, rank, width):
+    """The plan with a block per term, of `width` directions together as nearly as may be."""
+    D = plan.dimension
+    if not plan.projected:  # all D of them: further terms go to the first blocks again
+        blocks = max(g for g in range(1, min(rank, D) + 1) if D % g == 0)
+        return replace(plan, sizes=(blocks, D // blocks), rank=rank)
+    blocks = min(rank, width)
+    q = min(D // blocks, max(1, round(width / blocks)))
+    if blocks * q < 0.9 * width:  # fewer blocks, some with a term more, lose no directions
+        q += 1
+        blocks = width // q
+    return replace(plan, sizes=(blocks, q), rank=rank)
+
+
+def with_private(plan, budget, bits):
+    """The plan with as many private vectors as its bytes leave room for."""
+    each = 6 + plan.inner_dim * bits / 8 - plan.rank * code_bits(plan.slot_units) / 8
+    private = int((budget - plan.bytes(0, bits)) / max(each, 1))
+    plan = replace(plan, private=min(plan.vocabulary // MOST_PRIVATE, private))
+    while plan.private and plan.bytes(plan.private, bits) > budget:
+        plan = replace(plan, private=plan.private - 1)
+    return plan
 
 
 def plan_paper(vocabulary, dimension, ratio, order=3, known=0, form="paper"):

@@ -125,6 +125,8 @@ def encode(
         matrix = mapped(matrix, S)
     weights = frequency_weights(words.counts, FIT_POWER)
     if plan.coded:
+        if metric is not None:  # its root needs a projection to go back in
+            plans = [plan for plan in plans if plan.projected]
         start, units = _best_start(matrix, words, weights, plans, control, seed, bits)
         ridge = RIDGE_CODED
     else:
@@ -154,7 +156,7 @@ def _best_start(matrix, words, weights, plans, control, seed, bits):
 
     def start_of(plan, matrix, words, weights, **rounds):
         units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
-        P_of = P[: plan.inner_dim]
+        P_of = P[: plan.inner_dim] if plan.projected else None
         return quantizer_encoding(matrix, units, plan, P_of, weights, seed, **rounds), units
 
     if len(plans) > 1:

@@ -69,8 +69,9 @@ def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rounds=ROUNDS):
     """The encoding that k-means per block gives, for entries of variance 1: the start of a fit.
 
     Term k quantizes what terms before it leave of block k mod q_1. P is first `turned`, unless
-    there are no rounds. Words with a private vector have no other part in it; known units first get
-    the vectors that explain most of the rows.
+    there are no rounds; without a P the blocks are those of the columns, in order. Words with a
+    private vector have no other part in it; known units first get the vectors that explain most of
+    the rows.
     """
     rng, private = np.random.default_rng(seed), private_units(units.bag)[0]
     words = np.setdiff1d(np.arange(len(matrix)), private)  # (N,)
@@ -80,12 +81,12 @@ def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rounds=ROUNDS):
     f, moments = f / share, second_moments(matrix, private, weights / share)  # (N,), (D, D)
     M = units.bag[words] if plan.knowledge and len(words) else None  # (N, all units)
     books = [None] * g
-    if rounds and len(words):
+    if rounds and P is not None and len(words):
         P, books = turned(matrix, words, f, P, g, U, rng, M, moments, rounds)
     squares = sum((project(matrix, words[b]) ** 2).sum() for b in row_blocks(len(words), BLOCK))
     scale = float(np.sqrt(squares / max(1, len(words) * matrix.shape[1]))) or 1.0
     X = projected(matrix, words, P) / scale  # (N, d')
-    vectors = None if units.bag is None else np.zeros((units.bag.shape[1], len(P)))
+    vectors = None if units.bag is None else np.zeros((units.bag.shape[1], g * q))
     if M is not None:
         vectors = known_vectors(M, f)(X)
         X -= M @ vectors
@@ -191,8 +192,8 @@ def turned(matrix, words, f, P, blocks, units, rng, M=None, moments=None, rounds
 
 
 def projected(matrix, words, P):
-    """E0[words] P^T (N, d'), a block of rows at a time."""
-    X = np.empty((len(words), len(P)))
+    """E0[words] P^T (N, d'), or E0[words] (N, D), a block of rows at a time."""
+    X = np.empty((len(words), matrix.shape[1] if P is None else len(P)))
     for block in row_blocks(len(words), BLOCK):
         X[block] = project(matrix, words[block], P)
     return X

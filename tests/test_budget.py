@@ -1,6 +1,7 @@
 """Counting: formulas against encodings, files and slow loops; plans against their budgets."""
 
 import itertools
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -196,14 +197,14 @@ def slow_row(encoding, w):
 
 
 @pytest.mark.parametrize("sizes", [(5,), (3, 5), (2, 3, 5), (5, 3, 2, 2), (2, 3, 2, 2, 3)])
-@pytest.mark.parametrize("form", ["see", "paper"])
-def test_lookup_flops_are_the_operations_of_a_slow_loop(sizes, form):
+@pytest.mark.parametrize("form, projected", [("see", True), ("see", False), ("paper", True)])
+def test_lookup_flops_are_the_operations_of_a_slow_loop(sizes, form, projected):
     """D31: the loop counts every multiplication and addition, and gives the library's row."""
     d = prod(sizes)
-    D = d + 2 if form == "see" else d
-    plan = Plan(7, D, sizes, 3, 4, form=form)
+    P = normal(d, d + 2) if form == "see" and projected else None
+    D = d if P is None else d + 2
+    plan = Plan(7, D, sizes, 3, 4, form=form, projected=projected)
     index = (np.arange(7) % 4)[:, None, None].repeat(len(sizes), 2)
-    P = normal(d, D) if form == "see" else None
     encoding = SememeEncoding([normal(4, 3, q, seed=q) for q in sizes], index, P)
     row, done = slow_row(encoding, 5)
     assert_allclose(row, encoding.rows(5), rtol=1e-12, atol=1e-12)
@@ -217,6 +218,7 @@ def test_head_flops_are_the_operations_of_a_slow_loop():
     inner = [c.dot(h, line) for line in P]
     assert_allclose([c.dot(inner, row) for row in rows], rows @ P @ h, rtol=1e-12, atol=1e-12)
     assert plan.head_flops == c.done
+    assert replace(plan, projected=False).head_flops == c.done - (2 * 6 * 11)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -278,6 +280,20 @@ def test_the_largest_ratio_that_is_named_can_be_met():
             make_plan(form, 4000, 192, 1e6, 0, None, per_term)
         largest = largest_of(caught.value)
         assert make_plan(form, 4000, 192, largest, 0, None, per_term).ratio >= largest
+
+
+@pytest.mark.parametrize("shape, ratio", [((2048, 384), 20), ((100, 12), 4), ((30522, 384), 80)])
+def test_a_plan_without_a_projection_has_all_directions_and_no_term_more_would_fit(shape, ratio):
+    """D91: as many blocks as divide the row; one with a projection needs D (D + 4) bytes more."""
+    V, D = shape
+    plan = plan_bytes(V, D, ratio, width=None)
+    blocks, q = plan.sizes
+    assert not plan.projected and blocks * q == plan.inner_dim == D
+    assert not any(D % g == 0 for g in range(blocks + 1, min(plan.rank, D) + 1))
+    assert plan.bytes(plan.private, 6) <= 4 * V * D / ratio < replace(
+        plan, rank=plan.rank + 1, private=0).bytes(0, 6)
+    with_P = replace(plan, projected=True)  # what it saves: D rows of D numbers and their steps
+    assert with_P.bytes(plan.private, 6) - plan.bytes(plan.private, 6) == -(-6 * D * D // 8) + 4 * D
 
 
 def test_a_matrix_of_one_column_is_refused():

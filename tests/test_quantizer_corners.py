@@ -102,11 +102,12 @@ def test_product_quantization_is_order_2_with_unit_vectors_in_slot_1(blocks, q):
 
 
 def test_the_start_without_rotation_is_k_means_of_each_block():
-    """D84: with P = I: each centroid is the weighted mean of its words, block by block."""
+    """D84: without P each centroid is the weighted mean of its words, block by block."""
     matrix = correlated()
-    plan = Plan(V, D, (3, 4), 3, 9, coded=True)
+    plan = Plan(V, D, (3, 4), 3, 9, coded=True, projected=False)
     units = assign(WORDS, NOTES, plan)
-    start = quantizer_encoding(matrix, units, plan, np.eye(D), WEIGHTS, 3, rounds=0)
+    start = quantizer_encoding(matrix, units, plan, None, WEIGHTS, 3)
+    assert start.projection is None
     scale = np.sqrt((matrix**2).mean())
     close(scale * start.rows(range(V)), scale * concatenated(start))
     for k, u in np.ndindex(3, 9):

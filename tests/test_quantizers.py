@@ -83,12 +83,12 @@ def test_plans_count_what_encodings_take(method, shape, ratio):
     """Exactly: the grid is known to fit before any work. No plan could have one more term."""
     for one in plan(*shape, ratio, method):
         (g, q), r, U, N = one.sizes, one.rank, one.slot_units, one.private
-        bits, of = default_bits(ratio), quantizers.code_bits
-        want = [bits * n for n in (r * U * q, r * g, g * q * shape[1], N * g * q)]  # parameters
+        bits, of, P = default_bits(ratio), quantizers.code_bits, g * q * one.projected
+        want = [bits * n for n in (r * U * q, r * g, P * shape[1], N * g * q)]  # parameters
         want += [(shape[0] - N) * r * of(U), shape[0] * (N > 0), N * of(N)]  # codes, the bag
-        size = sum(-(-one // 8) for one in want) + 4 * (2 * r + g * q + N)  # steps
+        size = sum(-(-one // 8) for one in want) + 4 * (2 * r + P + N)  # steps
         assert one.bytes(one.private, bits) == size <= 4 * shape[0] * shape[1] / ratio
-        assert r % g == 0 and g * q <= shape[1]
+        assert r % g == 0 and g * q <= shape[1] and (one.projected or g * q == shape[1])
 
 
 def test_the_plan_is_what_an_encoding_takes(matrix, counts):

@@ -9,11 +9,13 @@ from numpy.testing import assert_allclose
 from slow import close
 
 import see_min as see
+from see_min import budget
 from see_min.budget import make_plan
 from see_min.encoding import private_units
 from see_min.errors import InputError
 from see_min.fitting import frequency_weights, projection, random_encoding
 from see_min.recipe import CONTROLS, FIT_POWER, PROJECTION_POWER, RIDGE_CODED, plan_of, plans_of
+from see_min.related import quantizers
 from see_min.starts import Mapped, metric_roots, quantizer_encoding
 from see_min.storage import rounded
 from see_min.units import shared_units
@@ -129,6 +131,8 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     S, inverse = metric_roots(METRIC, 0.6)
     matrix, weights = Mapped(E0, S), frequency_weights(vocabulary.counts, FIT_POWER)
     plans = plans_of((V, D), vocabulary, 8, derived=True, bits=8)
+    assert not all(plan.projected for plan in plans)
+    plans = [plan for plan in plans if plan.projected]  # where the way back goes
     start, units = best_start(matrix, vocabulary, plans, weights, 5)
     expected, history = see.fit(E0 @ S, start, weights, units, 1, RIDGE_CODED, True)
     expected = replace(expected, projection=expected.projection @ inverse, words=WORDS)
@@ -141,6 +145,26 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     plain = by_bytes(**how | {"metric": None})
     off = [(E0 - one.rows(ROWS)) @ S for one in (encoding, plain)]
     assert weights @ (off[0] ** 2).sum(1) < weights @ (off[1] ** 2).sum(1)  # what it was fitted to
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("ratio", [4, 8])
+def test_on_few_words_see_is_at_least_as_good_as_plain_product_quantization(
+    seed, ratio, monkeypatch, tmp_path
+):
+    """One of the plans has no projection. Control: the others alone do worse."""
+    matrix = np.random.default_rng(seed).standard_normal((V, D))  # no direction stands out
+    weights = frequency_weights(COUNTS, FIT_POWER)
+    plain = quantizers.fit(matrix, ratio, "pq", weights)
+    one = by_bytes(matrix=matrix, ratio=ratio, seed=seed, lexicon="none")
+    assert one.projection is None and plain.projection is None
+    error = see.relative_error(matrix, one, weights)
+    assert error < see.relative_error(matrix, plain, weights)
+    one.save(tmp_path / "e.npz")
+    same(see.SememeEncoding.load(tmp_path / "e.npz"), one)
+    monkeypatch.setattr(budget, "GRID", [kind for kind in budget.GRID if kind[0]])
+    other = by_bytes(matrix=matrix, ratio=ratio, seed=seed, lexicon="none")
+    assert see.relative_error(matrix, other, weights) > 1.1 * error
 
 
 @pytest.mark.parametrize("ratio", [3, 10])

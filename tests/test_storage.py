@@ -43,7 +43,7 @@ def built(words, plan, bits=6, seed=0):
     index[..., 1] = np.random.default_rng(seed).integers(0, U, index.shape[:2])
     index[private_units(units.bag)[0]] = 0
     tables = [normal(1, r, g, seed=seed), normal(U, r, q, seed=seed + 1)]
-    P = normal(g * q, plan.dimension, seed=seed + 2)
+    P = normal(g * q, plan.dimension, seed=seed + 2) if plan.projected else None
     vectors = normal(units.bag.shape[1], g * q, seed=seed + 3)
     names = {"words": list(words.names), "slot_names": units.slot_names}
     encoding = SememeEncoding(tables, index, P, units.bag, vectors, **names)

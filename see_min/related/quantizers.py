@@ -4,7 +4,7 @@
     r U q + r g + d' D parameters in the bits of `see`, r log2 U bits of codes per word
 
 They are corners of a SememeEncoding: a_k = e_j says that term k belongs to block j of g. `pq`:
-a term per block and no P; `opq`: a term per block, P turned to what is quantized;
+a term per block and no P; `opq`: a term per block, P turned to what is quantized, or `pq` itself;
 `rq` and `lsq`: one block, so all terms are added, codes by beam search or by local search; `prq`:
 some terms in each of a few blocks. All but `pq` give frequent words vectors of their own.
 `svd-int8` and `svd-int4` are order 1, a row per word times P. `int8` and `int4` are no encodings:
@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse
 
 from see_min import fitting, starts
-from see_min.budget import Plan, check_ratio, default_bits
+from see_min.budget import Plan, check_ratio, default_bits, with_private
 from see_min.encoding import BLOCK, SememeEncoding, code_bits, row_blocks
 from see_min.errors import InputError, check_at_least, check_axes, check_ids, check_shape, require
 from see_min.recipe import MIX, PROJECTION_POWER
@@ -38,6 +38,7 @@ GRID = {
     "rq": [(1, 256, 2.4, 0.0), (1, 64, 2.4, 0.0), (1, 64, 4.0, 0.0), (1, 64, 3.2, 0.11)],
     "prq": [(4, 256, 2.4, 0.0), (4, 256, 4.0, 0.0), (2, 64, 3.2, 0.0), (4, 256, 3.2, 0.11)],
 }
+GRID["opq"] += GRID["pq"]  # but in a metric, whose root needs a P to go back in
 GRID["lsq"] = GRID["rq"]  # of which it takes the one that is best for rq
 FACTORS = {"svd-int8": 8, "svd-int4": 4}  # bits
 ROWS = {"int8": 8, "int4": 4}
@@ -64,9 +65,10 @@ def plan(vocabulary, dimension, ratio, method="opq", bits=None):
     if method not in GRID:
         known = ", ".join((*GRID, *FACTORS, *ROWS))
         raise InputError(f"method: expected one of {known}, got {method!r}")
-    least = Plan(V, D, (1, D if method == "pq" else 1), 1, 2, coded=True, form=_form(method))
-    check_ratio(ratio, dense / least.bytes(least.private, bits), f"the quantizer {method}")
-    found = [_plan(least, dense / ratio, bits, *one) for one in GRID[method]]
+    smallest = [_smallest(V, D, width) for _, _, width, _ in GRID[method]]
+    check_ratio(ratio, dense / smallest[0].bytes(0, bits), f"the quantizer {method}")
+    found = [_plan(least, dense / ratio, bits, *one) for least, one in zip(smallest, GRID[method])
+             if least.bytes(0, bits) <= dense / ratio]
     return list(dict.fromkeys(found))
 
 
@@ -84,8 +86,10 @@ def _rank(V, D, ratio, bits):
     return k
 
 
-def _form(method):
-    return "paper" if method == "pq" else "see"  # without projection and bag, or with them
+def _smallest(V, D, width):
+    """One term of two units: of one direction, or of a whole row where there is no P."""
+    sizes = (1, D if width is None else 1)
+    return Plan(V, D, sizes, 1, 2, coded=True, projected=width is not None)
 
 
 def _plan(least, budget, bits, blocks, units, width, share):
@@ -108,21 +112,11 @@ def _plan(least, budget, bits, blocks, units, width, share):
                 continue  # the last: more codes of fewer directions are worse
             one = replace(least, sizes=(g, q), rank=r, slot_units=units)
             if one.bytes(one.private, bits) <= (1 - share) * budget:
-                return one if width is None else _fill(one, budget, bits)
+                return one if width is None else with_private(one, budget, bits)
         if blocks in (None, 1) and units == 2 and share == 0 and inner == 1:
             return least
         units, share, blocks = max(2, units // 2), 0, blocks and 1
         inner = inner if width is None or units > 2 else max(1, inner * 3 // 4)
-
-
-def _fill(one, budget, bits):
-    """The plan with as many private vectors as its bytes leave room for."""
-    each = 6 + one.inner_dim * bits / 8 - one.rank * code_bits(one.slot_units) / 8
-    private = int(max(0, budget - one.bytes(0, bits)) / max(each, 1))
-    one = replace(one, private=min(one.vocabulary // 2, private))
-    while one.private and one.bytes(one.private, bits) > budget:
-        one = replace(one, private=one.private - 1)
-    return one
 
 
 def fit(
@@ -156,7 +150,11 @@ def fit(
     plans = plan(V, D, ratio, method, bits)
     if method in ROWS:
         return scale_rows(matrix, plans)
-    task = _Task(matrix, f, counts, None if method == "pq" else metric, mix, seed)
+    if method == "pq":
+        metric = None
+    elif metric is not None and method in GRID:
+        plans = [one for one in plans if one.projected]
+    task = _Task(matrix, f, counts, metric, mix, seed)
     if method in FACTORS:
         return task.finish(_factors(task.matrix, f, plans), FACTORS[method])
     if method == "lsq" and len(plans) > 1:
@@ -195,15 +193,11 @@ class _Task:
             bag = scipy.sparse.csr_array(entries, shape=(V, len(private)))
         index = np.zeros((V, one.rank, 2), dtype=np.int64)
         units = Units(index, None, None, None, bag, None)
+        P = self.P[: one.inner_dim] if one.projected else None
         if method in ("pq", "opq"):
-            P = np.eye(one.inner_dim) if method == "pq" else self.P[: one.inner_dim]
-            arguments = self.matrix, units, one, P, self.f, self.seed
-            start = starts.quantizer_encoding(*arguments, starts.ROUNDS if method == "opq" else 0)
-            encoding = fitting.fit(self.matrix, start, self.f, sweeps=0)[0]
-            return replace(encoding, projection=None) if method == "pq" else encoding
-        return additive(
-            self.matrix, units, one, self.P[: one.inner_dim], self.f, self.seed, method
-        )
+            start = starts.quantizer_encoding(self.matrix, units, one, P, self.f, self.seed)
+            return fitting.fit(self.matrix, start, self.f, sweeps=0)[0]
+        return additive(self.matrix, units, one, P, self.f, self.seed, method)
 
     def finish(self, encoding, bits):
         """Back to the coordinates of the matrix, as a file of these bits holds it."""
