@@ -67,7 +67,8 @@ def encode(
     lexicon : str or Lexicon
         What words mean: "sample", "none", "openhownet", a file, or several joined by +.
     metric : array (D, D), optional
-        C: an error e of a row costs mix e C e^T + (1 - mix) |e|^2, C scaled to trace D.
+        C: an error e of a row costs mix e C e^T + (1 - mix) |e|^2, C scaled to trace D. By bytes
+        only plans with a projection then count, as the way back goes into it.
     mix : float
     count : str, of COUNTS
         "bytes": all that a file holds. "parameters": numbers alone, as the papers count.

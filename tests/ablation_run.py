@@ -3,7 +3,8 @@
     python tests/ablation_run.py docs/data/ablation.json
 
 The notebooks' table at 1/20 of its bytes. What a part leaves free goes to the others; of several
-plans the one of least error counts. The file holds the rows, the command and the commit.
+plans the one of least error counts. Last a projection, which the plan here has not, is added. The
+file holds the rows, the command and the commit.
 """
 
 import json
@@ -14,16 +15,17 @@ from dataclasses import replace
 import numpy as np
 
 import see_min as see
-from see_min.budget import KNOWN, default_bits
+from see_min.budget import default_bits, plan_bytes, plans_bytes
 from see_min.experiments.reports import environment
 from see_min.files import write_atomic
 from see_min.fitting import fit, frequency_weights, projection, relative_error
 from see_min.recipe import FIT_POWER, RIDGE_CODED
-from see_min.starts import ROUNDS, quantizer_encoding
+from see_min.starts import quantizer_encoding
 from see_min.storage import rounded
 from see_min.toy.data import example_matrix
 
 UNITS = (32, 256)  # per slot, where a part left out changes what is best
+PROJECTION = "nothing, a projection added"  # what encode takes has none here
 
 
 def filled(plan, key, budget, bits):
@@ -44,58 +46,48 @@ def plan_of_encoding(one):
     private = 0 if one.bag is None else sum(unit.kind == "word" for unit in one.bag_names)
     known = 0 if one.bag is None else len(one.bag_names) - private
     return see.Plan(*one.shape, one.sizes, one.rank, len(one.tables[1]), private, known,
-                    coded=True, derived=True)
+                    coded=True, derived=True, projected=one.projection is not None)
 
 
 def plans_without(part, base, budget, bits):
     """The plans from which the best counts, all of at most `budget` bytes."""
-    D, whole = base.dimension, (1, base.inner_dim)
+    V, D = base.vocabulary, base.dimension
+    some = V, D, 4 * V * D / budget, base.knowledge, True, bits
+    with_P = [plan for plan in plans_bytes(*some) if plan.projected and plan.private < V]
     if part == "private vectors":
         return [filled(replace(base, private=0), "rank", budget, bits)]
+    if part == PROJECTION:
+        return with_P
+    whole = [replace(one, sizes=(1, one.inner_dim), rank=1, private=0) for one in (base, with_P[0])]
     if part == "codes":  # what is left: words with private vectors, and known units
-        none = replace(base, sizes=whole, rank=1, slot_units=2, private=0)
-        return [filled(none, "private", budget, bits)]
-    if part == "products":  # a leaf is a whole row: no first factor that says where it stands
-        small = [replace(base, sizes=whole, rank=1, slot_units=U) for U in UNITS]
-        return [filled(one, "rank", budget, bits) for one in small]
-    known = min(base.knowledge, int(KNOWN * budget * 8 / (D * bits)))
-    free = budget + -(-D * D * bits // 8) + 4 * D  # P costs nothing
-    found = []
-    for U in UNITS:
-        one = replace(base, sizes=(1, D), rank=1, slot_units=U, private=0, knowledge=known)
-        for blocks in (g for g in range(D, 0, -1) if D % g == 0):
-            most = filled(replace(one, sizes=(blocks, D // blocks)), "rank", free, bits)
-            if most is not None and most.rank >= blocks:
-                found.append(most)
-                break
-    return found
+        none = [filled(replace(one, slot_units=2), "private", budget, bits) for one in whole]
+        return [*none, plan_bytes(*some, share=1.0)]
+    whole = [replace(one, slot_units=U) for one in whole for U in UNITS]
+    return [filled(one, "rank", budget, bits) for one in whole]  # products: a leaf is a whole row
 
 
-def fitted(E, vocabulary, plan, bits, part):
+def fitted(E, vocabulary, plan, bits):
     """The encoding of a plan, as `see_min.encode` fits it."""
     units = see.assign(vocabulary.names, vocabulary.annotations, plan, vocabulary.counts)
-    f, turn = frequency_weights(vocabulary.counts, FIT_POWER), part != "projection"
-    P = projection(E, frequency_weights(vocabulary.counts, 1.0), plan.inner_dim)
-    P, rounds = (P, ROUNDS) if turn else (np.eye(E.shape[1]), 0)
-    start = quantizer_encoding(E, units, plan, P, f, 0, rounds)
-    one, _ = fit(E, start, f, units, 2, RIDGE_CODED, turn)
-    return rounded(replace(one, bag_derived=True, projection=P if not turn else one.projection),
-                   bits)
+    f, P = frequency_weights(vocabulary.counts, FIT_POWER), None
+    if plan.projected:
+        P = projection(E, frequency_weights(vocabulary.counts, 1.0), plan.inner_dim)
+    start = quantizer_encoding(E, units, plan, P, f)
+    one, _ = fit(E, start, f, units, 2, RIDGE_CODED, True)
+    return rounded(replace(one, bag_derived=True), bits)
 
 
 def left_out(E, vocabulary, ratio):
-    """Yield (part that is left out, encoding), first ("nothing", all five parts)."""
+    """Yield (part that is left out, encoding), first ("nothing", all parts)."""
     bits, budget = default_bits(ratio), 4 * E.size / ratio
     full = see.encode(E, vocabulary, ratio, derived=True)
     yield "nothing", full
     yield "lexicon", see.encode(E, vocabulary, ratio, derived=True, control="no_knowledge")
     yield "lexicon, shuffled", see.encode(E, vocabulary, ratio, derived=True, control="shuffled")
     f, base = frequency_weights(vocabulary.counts, FIT_POWER), plan_of_encoding(full)
-    for part in ("private vectors", "projection", "codes", "products"):
+    for part in ("private vectors", "codes", "products", PROJECTION):
         plans = [plan for plan in plans_without(part, base, budget, bits) if plan]
-        found = [fitted(E, vocabulary, plan, bits, part) for plan in plans]
-        if part == "projection":
-            found = [replace(one, projection=None) for one in found]
+        found = [fitted(E, vocabulary, plan, bits) for plan in dict.fromkeys(plans)]
         yield part, min(found, key=lambda one: relative_error(E, one, f))
 
 

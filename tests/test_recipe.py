@@ -142,7 +142,7 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     assert encoding.bits == 8 and encoding.bag_derived and len(plans) > 1
     assert {unit.kind for unit in encoding.bag_names} > {"sememe"}
     assert encoding.bytes <= 4 * V * D / 8 < 1.1 * encoding.bytes
-    plain = by_bytes(**how | {"metric": None})
+    plain = by_bytes(**how | {"metric": np.eye(D)})  # of the same plans
     off = [(E0 - one.rows(ROWS)) @ S for one in (encoding, plain)]
     assert weights @ (off[0] ** 2).sum(1) < weights @ (off[1] ** 2).sum(1)  # what it was fitted to
 
