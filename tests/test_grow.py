@@ -10,8 +10,7 @@ import pytest
 from tiny import WORDS, D, V, call, refused, tokenizer, transformer
 
 from see_min import InputError
-from see_min.bridge import SememeEmbedding, add_words, compress
-from see_min.bridge.grow import train_rows
+from see_min.bridge import SememeEmbedding, add_words, compress, train_rows
 from see_min.encoding import private_units
 from see_min.new_words import new_rows
 from see_min.words.lexicon import Lexicon
@@ -154,6 +153,8 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("grow")
     model, words = model_of("BertModel", True, vocab_size=V + 7)
     save_model(model, words, path / "small")
+    (path / "small" / "evaluation.json").write_text(
+        '{"task": "encoder", "block_size": 8, "value": 0, "text": ""}')
     lines = [f"{w}\n" + "\t".join(LEXICON.senses(w)[0]) for w in WORDS]
     (path / "lexicon.txt").write_text("\n".join(lines) + "\n")
     (path / "new.txt").write_text(f"zork\tland tool\nquix\t= the {WORDS[7]}, {WORDS[8]}\n")

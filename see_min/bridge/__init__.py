@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 from see_min.bridge.finetune import EmbeddingTask, stage1, stage2
-from see_min.bridge.grow import add_words
+from see_min.bridge.grow import add_words, train_rows
 from see_min.bridge.layers import SememeEmbedding, TiedHead, cached_rows
 from see_min.bridge.metric import measure_metric
 from see_min.bridge.model import Compressed, compress, round_parameters
@@ -12,7 +12,7 @@ from see_min.bridge.swap import find_embeddings, swap_embedding, to_dense
 
 __all__ = ["Compressed", "EmbeddingTask", "SememeEmbedding", "TiedHead", "add_words", "cached_rows"]
 __all__ += ["compress", "find_embeddings", "measure_metric", "round_parameters", "stage1", "stage2"]
-__all__ += ["swap_embedding", "to_dense"]
+__all__ += ["swap_embedding", "to_dense", "train_rows"]
 
 
 class _Register:

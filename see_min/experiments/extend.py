@@ -67,7 +67,6 @@ def run(arguments, command):
     model, tokenizer = load_model(arguments.model, task)
     ids = add_words(model, tokenizer, words, lexicon, not arguments.no_pieces)
     part = out.with_name(f".{out.name}.new")  # whatever stops this, `out` is whole or not there
-    shutil.rmtree(part, ignore_errors=True)  # of one that was killed
     try:
         save_model(model, tokenizer, part, folder)
         if read_record(folder):
