@@ -5,7 +5,7 @@
 
 The words are the most frequent ones of a training part (three lines of four) that are spelled in
 pieces and of which the lexicon knows something. A row of the result is a way to make their rows:
-nats of held-out windows, per word, as the rows are made and after steps of Adam on them alone.
+nats of held-out windows, per word, as the rows are made and after steps that move them alone.
 `--ratio 18` does the same to a compressed model; the rows of other models stay in the file.
 """
 
@@ -25,7 +25,7 @@ from see_min.bridge import SememeEmbedding, compress
 from see_min.experiments.hf_models import load_model
 from see_min.experiments.reports import environment
 from see_min.files import read_lines, write_atomic
-from see_min.new_words import UnitVectors, annotated, rows_of
+from see_min.new_words import UnitVectors, annotated
 from see_min.units import shuffled
 from see_min.words.formats import load_lexicon
 
@@ -108,28 +108,32 @@ class Grown:
                 "bits_per_byte": round(total / size / np.log(2), 4), "tokens": tokens}
 
     def train(self, windows, spelled, steps, lr):
-        """A window a step; yields the number of steps behind it at each of `steps`."""
-        optimizer = torch.optim.Adam([self.X], lr=lr)
+        """A window a step moves the rows of its words; yields steps done at each of `steps`."""
+        optimizer = torch.optim.Adagrad([self.X], lr=lr)
         for step, window in enumerate(windows[: max(steps)], start=1):
             optimizer.zero_grad()
             self.nats([window], spelled).mean().backward()
+            here = [spelled[w][0] - len(self.W) for w in window]
+            absent = np.setdiff1d(np.arange(len(self.X)), here)
+            self.X.grad[absent] = 0  # small, but the optimizer would make whole steps of it
             optimizer.step()
             if step in steps:
                 yield step
 
 
 def ways(source, words, split, lexicon, resized):
-    """{name: rows (N, D) of the words}."""
+    """{name: rows (N, D) of the words}; `both` is what `add_words` does."""
     notes, own = annotated(source.words, words, lexicon)
-    pieces = {w: split[w] for w in words}
-    mean = np.array([source.rows(np.array(ids)).mean(0) for ids in pieces.values()])  # (N, D)
-    control = UnitVectors(source, shuffled(notes, 0))
+    mean = np.array([source.rows(np.array(split[w])).mean(0) for w in words])  # (N, D)
+    found = {"mean of pieces": mean, "mean resizing": resized}
     others = [own[i] for i in np.random.default_rng(0).permutation(len(own))]
-    wrong = control.rows(others)  # (N, D)
-    return {"both": rows_of(source, words, notes, own, pieces), "mean of pieces": mean,
-            "knowledge": rows_of(source, words, notes, own), "mean resizing": resized,
-            "shuffled": wrong,
-            "both, shuffled": np.array([control.between(*pair) for pair in zip(wrong, mean)])}
+    for name, learned, given in (("", notes, own), ("shuffled", shuffled(notes, 0), others)):
+        model = UnitVectors(source, learned)
+        rows = model.rows(given)  # (N, D)
+        found[name or "knowledge"] = rows
+        both = [model.between(*pair) for pair in zip(rows, mean)]
+        found[f"both, {name}" if name else "both"] = np.array(both)
+    return found
 
 
 def main():
@@ -137,9 +141,9 @@ def main():
     for name in ("model", "text", "lexicon", "out"):
         parser.add_argument(f"--{name}", required=True)
     for name, value in (("ratio", 1), ("words", 300), ("size", 64), ("windows", 32),
-                        ("train-size", 32)):
+                        ("train-size", 24)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--steps", type=int, nargs="+", default=[50, 200])
     parser.add_argument("--train", nargs="*", default=[])
     a = parser.parse_args()

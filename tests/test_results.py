@@ -168,6 +168,18 @@ def errors(rows):
     return " / ".join(f"{x:.3f}" for x in np.mean([row["error"] for row in rows], axis=0))
 
 
+def added_words_table():
+    """Perplexity per word and nats per added word, by steps in which the new rows alone move."""
+    rows = read("added_words")
+    steps, lines = sorted({row["step"] for row in rows}), []
+    for model, way in dict.fromkeys((row["model"], row["rows"]) for row in rows):
+        some = {row["step"]: row for row in of(rows, model=model, rows=way)}
+        cells = [f"{np.exp(some[s]['nats']):.1f}" if s in some else "-" for s in steps]
+        cells += [f"{some[s]['added']:.2f}" if s in some else "-" for s in steps]
+        lines.append(f"| {model}, {way} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def readme_table():
     """The main job, finetuned, seed 0: what the README's first command prints."""
     rows = of(read("main_job"), seed=0)
@@ -215,6 +227,10 @@ def test_tables_of_two_languages_are_those_of_the_run():
     assert lost([*two_languages_tables(), read("two_languages", "command")]) == []
 
 
+def test_the_table_of_added_words_is_that_of_the_run():
+    assert lost([*added_words_table(), read("added_words", "command")]) == []
+
+
 def test_a_line_that_no_run_made_is_found():
     line = finetuned_table("main_job")[2]
     assert lost([line]) == [] and lost([line.replace("112.4", "112.5")]) != []
@@ -232,3 +248,4 @@ if __name__ == "__main__":
     print("\nREADME\n", *readme_table(), sep="\n")
     print("\nnew words\n", *new_words_tables(), sep="\n")
     print("\ntwo languages\n", *two_languages_tables(), sep="\n")
+    print("\nadded words\n", *added_words_table(), sep="\n")
