@@ -176,7 +176,7 @@ def main():
               "facts": result["facts"] | {name: facts}}
 
     def note(way, step, spelled):
-        row = {"model": name, "rows": way, "step": step} | grown.measure(held, spelled, new)
+        row = {"model": name, "way": way, "step": step} | grown.measure(held, spelled, new)
         result["rows"].append(row)
         print(row, flush=True)
         write_atomic(out, json.dumps(result, indent=1))

@@ -172,8 +172,8 @@ def added_words_table():
     """Perplexity per word and nats per added word, by steps in which the new rows alone move."""
     rows = read("added_words")
     steps, lines = sorted({row["step"] for row in rows}), []
-    for model, way in dict.fromkeys((row["model"], row["rows"]) for row in rows):
-        some = {row["step"]: row for row in of(rows, model=model, rows=way)}
+    for model, way in dict.fromkeys((row["model"], row["way"]) for row in rows):
+        some = {row["step"]: row for row in of(rows, model=model, way=way)}
         cells = [f"{np.exp(some[s]['nats']):.1f}" if s in some else "-" for s in steps]
         cells += [f"{some[s]['added']:.2f}" if s in some else "-" for s in steps]
         lines.append(f"| {model}, {way} | " + " | ".join(cells) + " |")
