@@ -147,7 +147,7 @@ def unpack(arrays, vocabulary=None):
         floats["bag_vectors"],
         words=_as_text(arrays.get("words")),
         slot_names=None if None in slot_names else slot_names,
-        bag_names=_as_units(arrays, "bag.names", floats["bag_vectors"]),
+        bag_names=_as_units(arrays, "bag.names", () if bag is None else floats["bag_vectors"]),
         bits=int(arrays["bits"]) or None,
         bag_derived="bag.private" in arrays,
     )
