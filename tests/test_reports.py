@@ -91,7 +91,7 @@ def test_a_figure_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(fig, "savefig", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="disk full"):
         save_figure(fig, old)
     assert old.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with pytest.raises(InputError, match="plot: expected a name that ends in .png, .svg or .pdf"):
