@@ -26,9 +26,8 @@ STRIP = rf"""> **You are here** (boxed: the part of this page).
 > all through one **projection** $P$."""
 WORK = """> **Who does the work** (the matrix of these notebooks at 1/20 of its bytes,
 > [measured in 05](05_encoding_and_budget.ipynb#by-bytes)): the codes, which choose the leaves of a
-> word, take 85 % of the bytes, the leaves 15 %. Private vectors and sememes take none
-> ([10](10_does_knowledge_help.ipynb) asks why), and there is no projection: 2,048 words are too few
-> to share one."""
+> word, take 85 % of the bytes, the leaves 15 %. Private vectors, sememes and a projection take none
+> ([10](10_does_knowledge_help.ipynb) asks why)."""
 CORE = ("00", "01", "02", "04", "05", "06", "08", "10")  # the others are electives
 MOST = 9000  # words of prose of the core path
 LARGEST = 700_000  # bytes of a file

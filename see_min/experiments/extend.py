@@ -17,7 +17,7 @@ def read_words(path, lexicon):
     """{word: its senses, or None for those of the lexicon} of a file.
 
     A line is a word; `word TAB sememe sememe`, a sense of one's own, again for a further one; or
-    `word TAB = text`, a definition, for the senses of its words.
+    `word TAB = text`, a definition, for the first two senses of each of its words.
 
     Raises InputError for other lines, and a definition of which no word is known.
     """
