@@ -146,13 +146,19 @@ def bag_scores(embedding, z):
 def unit_sums(embedding, z):
     """Scores (N, V) as sums over the units of each word, TILE states at a time."""
     codes = embedding.held if embedding.held is not None else embedding.code_places()  # (V, r)
-    tiles = []
-    for some in z.split(TILE):
-        S = leaf_scores(embedding, leaf_weights(embedding, some)).flatten(0, 1)  # (U r, T)
+
+    def scores(states):
+        S = leaf_scores(embedding, leaf_weights(embedding, states)).flatten(0, 1)  # (U r, T)
         if embedding.bag_vectors is not None:
-            S = torch.cat([S, bag_scores(embedding, some)])  # (U r + B, T)
-        tiles.append(UnitSums.apply(embedding, codes, S))  # (T, V)
-    return torch.cat(tiles)  # (N, V)
+            S = torch.cat([S, bag_scores(embedding, states)])  # (U r + B, T)
+        return UnitSums.apply(embedding, codes, S)  # (T, V)
+
+    if torch.is_grad_enabled():
+        return torch.cat([scores(states) for states in z.split(TILE)])  # (N, V)
+    whole = z.new_empty(len(z), len(codes))  # (N, V): not twice, as before `cat`
+    for states, tile in zip(z.split(TILE), whole.split(TILE)):
+        tile.copy_(scores(states))
+    return whole
 
 
 class UnitSums(torch.autograd.Function):
@@ -168,7 +174,7 @@ class UnitSums(torch.autograd.Function):
             words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
             bags = F.embedding_bag(units, S[first:], starts, mode="sum")  # (N', T)
             sums.index_add_(0, words, bags)
-        return sums.T.contiguous()  # (T, V)
+        return sums.T  # (T, V)
 
     @staticmethod
     @once_differentiable
