@@ -10,7 +10,8 @@ class InputError(ValueError):
 
 
 def require(package, install=None):
-    """Import a package that not every user needs; if it is missing, name the command for it.
+    """Import a package that not every user needs; if it is missing, raise an
+    InputError that names the command for it.
 
     >>> require("no_such_one")
     Traceback (most recent call last):

@@ -63,7 +63,7 @@ def new_rows(encoding, words, lexicon="sample", pieces=None, seed=0):
 
 
 def rows_of(encoding, words, notes, own, pieces=None):
-    """The rows of `new_rows` from annotations of the vocabulary and of the words."""
+    """The rows of `new_rows`, and its InputError, from annotations of vocabulary and words."""
     model = UnitVectors(encoding, notes)
     unknown = [word for word, note in zip(words, own) if not model.knows(note)]
     lost = [word for word in unknown if not (pieces or {}).get(word)]
@@ -78,7 +78,7 @@ def rows_of(encoding, words, notes, own, pieces=None):
 
 
 def annotated(names, words, lexicon="sample", seed=0):
-    """Annotations of the tokens of a vocabulary, and of new words."""
+    """Annotations of the tokens of a vocabulary, and of new words; InputError without names."""
     if names is None:
         raise InputError("encoding: expected one that knows its words, got none")
     lexicon = lexicon if isinstance(lexicon, Lexicon) else load_lexicon(lexicon)

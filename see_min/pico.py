@@ -12,6 +12,7 @@ import numpy as np
 
 # 1. What is known of a word: sememes (units of meaning) and morphemes (units of form).
 def units_of(word, lexicon, endings=("ing", "ed", "er", "s")):
+    """The sememes of a word's stem, the stem, and the ending that was cut off."""
     fits = (end for end in endings if word.endswith(end) and word.removesuffix(end) in lexicon)
     end = next(fits, "")
     stem = word.removesuffix(end)
@@ -29,10 +30,12 @@ def bag_matrix(words, lexicon):
 
 # 2. A start: a hash gives every word one of U buckets per term k and slot j.
 def bucket(text, U):
+    """A number from 0 to U - 1, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % U
 
 
 def hashed_index(words, r, U):
+    """The bucket of each word in each term and slot, (V, r, 2)."""
     return np.array(  # (V, r, 2)
         [[[bucket(f"{word} {k} {j}", U) for j in (0, 1)] for k in range(r)] for word in words]
     )
@@ -45,11 +48,13 @@ def projection(E0, f, d):
 
 # 3. Look-up: gather leaves, multiply, add.
 def term(T, index, k):
+    """T_1[i_wk1, k] (x) T_2[i_wk2, k] for all words, (V, q_1 q_2)."""
     left, right = T[0][index[:, k, 0], k], T[1][index[:, k, 1], k]  # (V, q_1), (V, q_2)
     return (left[:, :, None] * right[:, None, :]).reshape(len(index), -1)  # (V, q_1 q_2)
 
 
 def rows(T, index, M, B, P):
+    """The formula above for all words, (V, D)."""
     return (M @ B + sum(term(T, index, k) for k in range(index.shape[1]))) @ P  # (V, D)
 
 
@@ -82,6 +87,7 @@ def fit(X, f, T, index, M, sweeps=10, ridge=0.5):
 
 
 def main():
+    """Compress 30 made-up words of 24 numbers and print what is left of them."""
     rng = np.random.default_rng(0)
     lexicon = {"add": [["more"]], "sum": [["more"]], "cut": [["less"]], "trim": [["less"]]}
     lexicon |= {"walk": [["go"]], "run": [["go"]]}

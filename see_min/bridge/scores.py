@@ -155,7 +155,7 @@ def unit_sums(embedding, z):
 
     if torch.is_grad_enabled():
         return torch.cat([scores(states) for states in z.split(TILE)])  # (N, V)
-    whole = z.new_empty(len(z), len(codes))  # (N, V): not twice, as before `cat`
+    whole = z.new_empty(len(z), len(codes))  # (N, V), once: `cat` would hold all tiles beside it
     for states, tile in zip(z.split(TILE), whole.split(TILE)):
         tile.copy_(scores(states))
     return whole

@@ -95,7 +95,8 @@ class Settings:
 
 
 def check_files(settings, needed, more=()):
-    """Refuse settings without a file that a task needs, or with one that it does not read."""
+    """InputError for settings without a file that a task needs, or with one that it does not read.
+    """
     for name, form in FILES.items():
         given, flag = getattr(settings, name, None), name.replace("_", "-")
         if given is None and name in needed:

@@ -55,7 +55,10 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Write the new folder in one step; the old one stays as it is."""
+    """Write the new folder in one step; the old one stays as it is.
+
+    Raises InputError for a folder or words that cannot be used.
+    """
     folder = Path(arguments.model)
     out = Path(arguments.out or folder.with_name(f"{folder.name}_words"))
     if out.exists():

@@ -23,6 +23,7 @@ def folder_cost(folder, task, device="cpu", block_size=64):
 
     The peak is that of memory beside what Python and its packages take; tokens are those of
     forward passes of ROWS rows of `block_size`, scores of all words among them where there are.
+    Raises InputError if the folder cannot be loaded.
     """
     command = [sys.executable, "-m", "see_min.experiments.folder_cost", folder, task, device]
     done = subprocess.run([*map(str, command), str(block_size)], text=True, capture_output=True)

@@ -171,8 +171,8 @@ class Corpus(NamedTuple):
 def build_corpus(documents, vocab_size, seed=0, min_tokens=1):
     """Shuffle documents, hold out a share VALID, and number the training split's frequent words.
 
-    `vocab_size` is the most words V, the special ones included. A split with fewer tokens than
-    `min_tokens` is refused.
+    `vocab_size` is the most words V, the special ones included. Raises InputError for a split with
+    fewer tokens than `min_tokens`.
 
     >>> corpus = build_corpus(["a b b", "b a b"] * 10, 4)
     >>> corpus.words, corpus.counts.tolist(), len(corpus.valid)
