@@ -14,11 +14,11 @@ from see_min.storage import pack_bits
 from see_min.units import Unit, sparse_rows
 
 V, R, D, BAG = 7, 5, 17, 19
-SIZES = {1: (3,), 2: (2, 3), 3: (2, 5, 3), 4: (3, 2, 5, 2)}
-UNITS = (11, 13, 4, 6)
+SIZES = {1: (3,), 2: (2, 3), 3: (2, 5, 3)}
+UNITS = (11, 13, 4)
 BAGS = [[0, 3, 18], [5, 7], [2], [1, 2, 4], [], [9, 10, 11], [3, 9, 18]]
 KINDS = ("one", "per term", "none")
-FORMS = list(itertools.product((1, 2, 3, 4), KINDS, (False, True), ("", "bag and P")))
+FORMS = list(itertools.product((1, 2, 3), KINDS, (False, True), ("", "bag and P")))
 every_form = pytest.mark.parametrize("order, kind, shared, more", FORMS)
 
 
@@ -166,10 +166,10 @@ def test_save_and_load_change_no_number(order, kind, shared, more, tmp_path):
 
 
 def test_corners_of_a_file_survive(tmp_path):
-    """Some slots shared; the last unit of each integer type; single precision; one array twice."""
+    """Some slots shared; the last unit of 8 bits and more; single precision; one array twice."""
     path, (a, b) = tmp_path / "a.npz", normal(2, 3, R, 2)
     encodings = [SememeEncoding([a, b, a], np.array([[[0, 1, 2]], [[2, 0, 1]]]))]
-    for U in (256, 257, 65536, 65537):
+    for U in (256, 257):
         table = np.arange(U, dtype=np.float32)[:, None, None]
         encodings.append(SememeEncoding([table], np.array([[[0]], [[U - 1]]])))
     square = normal(3, 3)
@@ -215,44 +215,32 @@ def text(data):
     return np.frombuffer(data, dtype=np.uint8)
 
 
-ONE = np.ones((1, 3))
-OF_BAG = {"bag_vectors": ONE, "bag.shape": np.array([2, 1, 0]), "bag.check": np.array(0)}
-OF_BAG |= {"bag.most": np.array(1), "bag.lengths": pack_bits([1, 0], 1)}
+OF_BAG = {"bag_vectors": np.ones((1, 3)), "bag.shape": np.array([2, 1, 0])}
+OF_BAG |= {"bag.check": np.array(0), "bag.most": np.array(1), "bag.lengths": pack_bits([1, 0], 1)}
 OF_BAG["bag.units"] = pack_bits([], 0)
 FEW, STEP = np.array(6), np.ones((1, 1, 1))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"format": None}, "InputError: no entry format = 'see_min encoding 3'"),
     ({"format": np.array("see_min encoding 2")}, "InputError: no entry format"),
-    ({"bits": None}, "KeyError: 'bits'"),
     ({"slots": None}, "KeyError: 'slots'"),
-    ({"slots": np.array("tables.0")}, "TypeError"),
-    ({"slots": np.array([], dtype=str)}, "tables: expected at least one slot, got none"),
     ({"tables.0": np.array([[["a"]]]), "index.shape": None}, "TypeError"),
     ({"tables.0": np.full((3, 1, 3), np.nan)}, "tables[0]: expected finite numbers, got 9"),
-    ({"tables.0.step": STEP}, "KeyError: 'tables.0.shape'"),
     ({"tables.0.step": STEP, "tables.0.shape": np.array([3, 1, 3]), "bits": FEW},
      "codes: expected 7 bytes, got 3"),
     ({"tables.0.step": STEP, "tables.0.shape": np.array([10**12, 1, 3]), "bits": np.array(0)},
      "bits: expected 4 to 16, or 32, got 0"),
     ({"index.0": pack_bits([0, 3], 2)}, "index[..., 0]: expected whole numbers from 0 to 2, got 3"),
-    ({"index.0": pack_bits([0] * 5, 2)}, "codes: expected 1 bytes, got 2"),
     ({"index.shape": np.array([2, 1, 1])}, "ValueError"),
     ({"index.shape": np.array([10**12, 1, 1, 0])}, "index.shape: expected at most"),
-    ({"index.shape": np.array([2, 10**12, 1, 2])}, "got 1000000000000 of 2 words, of which 2"),
     ({"index.shape": np.array([2, 1, 1, 10**12])}, "of which 1000000000000 have any"),
     ({"index.shape": np.array([-2, 1, 1, -2])}, "index.shape: expected at most"),
-    ({"bag_vectors": ONE}, "bag: expected together with bag_vectors, got one of the two"),
     ({**OF_BAG, "bag.shape": np.array([10**12, 1, 0])}, "bag.shape: expected (2, 1), got (1000"),
-    ({**OF_BAG, "bag.shape": np.array([2, 10**12, 0])}, "bag.shape: expected (2, 1), got (2, 1000"),
     ({**OF_BAG, "bag.shape": np.array([2, 1, 10**12])}, "with 1000000000000 private vectors"),
     ({**OF_BAG, "bag.most": np.array(2**62)}, "bag.most: expected at most 1 units of a word, got"),
     (OF_BAG, "a bag of other units: expected the words and the lexicon of the fit"),
-    ({**OF_BAG, "bag.units": pack_bits([0], 1)}, "codes: expected 0 bytes, got 1"),
     ({"words": text(b"[")}, "JSONDecodeError"),
     ({"words": text(b"[1, 2, 3]")}, "words: expected 2, one per row, got 3"),
-    ({"slot.names.0": text(b"1")}, "TypeError"),
     ({"slot.names.0": text(b"[1]")}, "slot.names.0: expected 3, one per row, got 1"),
 ])
 def test_a_foreign_or_damaged_archive_is_named_with_what_is_wrong(changes, message, tmp_path):
@@ -264,7 +252,7 @@ def test_files_that_are_no_archive_are_refused(tmp_path):
     np.savez(tmp_path / "foreign.npz", weights=np.ones(3))
     np.save(tmp_path / "array.npy", np.ones(3))
     (tmp_path / "text.npz").write_text("word 0.1 0.2\n")
-    assert "no entry format" in rejected(tmp_path / "foreign.npz")
+    assert "no entry format = 'see_min encoding 3'" in rejected(tmp_path / "foreign.npz")
     for name in ("array.npy", "text.npz", "missing.npz", "."):
         rejected(tmp_path / name)
 
@@ -303,15 +291,12 @@ SHAPE = r"expected shape \(\*, 3, \*\), got \(2, 4, 5\)"
     ({"index": INDEX[..., 0]}, r"index: expected shape \(\*, \*, 1\), got \(7, 1\)"),
     ({"index": np.zeros((7, 2, 1), int)}, "index: expected 1 or 3 terms, got 2"),
     ({"index": INDEX + 2}, r"index\[..., 0\]: expected whole numbers from 0 to 1, got 2"),
-    ({"index": INDEX + 0.5}, r"index\[..., 0\]: expected whole numbers from 0 to 1, got float64"),
     ({"projection": np.ones((4, 11))}, r"projection: expected shape \(5, \*\), got \(4, 11\)"),
     ({"projection": np.full((5, 11), np.nan)}, "projection: expected finite numbers, got 55"),
     ({"bag": M}, "bag: expected together with bag_vectors, got one of the two"),
-    ({"bag_vectors": VECTORS}, "bag: expected together with bag_vectors, got one of the two"),
     ({"bag": M[:6], "bag_vectors": VECTORS}, r"bag: expected shape \(7, 2\), got \(6, 2\)"),
     ({"bag": M, "bag_vectors": np.ones((2, 4))}, r"bag_vectors: expected shape \(\*, 5\)"),
     ({"bag": M, "bag_vectors": VECTORS * np.nan}, "bag_vectors: expected finite numbers, got 10"),
-    ({"words": ["a"]}, "words: expected 7, one per row, got 1"),
 ])
 def test_parts_that_do_not_fit_are_named(parts, text):
     with pytest.raises(InputError, match=text):
@@ -320,7 +305,6 @@ def test_parts_that_do_not_fit_are_named(parts, text):
 
 @pytest.mark.parametrize(("call", "text"), [
     (lambda e: e.rows([0, V]), "ids: expected whole numbers from 0 to 6, got 7"),
-    (lambda e: e.rows([-1]), "ids: expected whole numbers from 0 to 6, got -1"),
     (lambda e: e.scores(np.ones((2, 29))), r"h: expected shape \(\*, 17\), got \(2, 29\)"),
     (lambda e: e.scores(np.ones((2, D)), block=0), "block: expected at least 1, got 0"),
 ])

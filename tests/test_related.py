@@ -99,7 +99,7 @@ def test_methods_keep_to_the_budget_and_give_rows_of_the_shape(name, matrix, voc
     assert hasattr(one, "tables") and hasattr(one, "index") or name not in registry.ENCODINGS
 
 
-@pytest.mark.parametrize("name", ["see-parameters", "opq", "pq", "word2ket"])
+@pytest.mark.parametrize("name", ["see-parameters", "opq", "pq", "rq", "word2ket"])
 def test_methods_repeat_with_their_seed(name, matrix, vocabulary):
     first, again, other = (kept(name, matrix, vocabulary, seed=s).rows([5]) for s in (3, 3, 4))
     assert (first == again).all()
