@@ -1,11 +1,9 @@
 """encode: one recipe for all kinds of words, rows in any order; controls; what it refuses."""
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 from slow import close
 
 import see_min as see
@@ -72,18 +70,14 @@ def test_the_recipe_is_the_steps_one_by_one():
     assert encoding.parameters == plan.parameters <= V * D / 4 < 1.03 * plan.parameters
 
 
-@pytest.mark.parametrize("count", ["bytes", "parameters"])
-def test_lists_arrays_dicts_and_vocabularies_have_one_result(count, tmp_path):
-    how = {"count": count, "sweeps": 1}
-    one = encode(counts=COUNTS, **how)
+def test_lists_dicts_vocabularies_and_mapped_files_have_one_result(tmp_path):
+    one = by_bytes()
+    ids = {WORDS[w]: int(w) for w in np.random.default_rng(0).permutation(V)}
+    same(by_bytes(words=ids), one)
     vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
-    shuffled_items = np.random.default_rng(0).permutation(V)
-    ids = {WORDS[w]: int(w) for w in shuffled_items}
-    for words in (np.array(WORDS), ids, tuple(WORDS)):
-        same(encode(words, counts=COUNTS, **how), one)
-    same(encode(vocabulary, lexicon="none", counts=None, **how), one)  # it brings its own
+    same(by_bytes(words=vocabulary, lexicon="none", counts=None), one)  # it brings its own
     np.save(tmp_path / "e.npy", E0)
-    same(encode(counts=COUNTS, matrix=np.load(tmp_path / "e.npy", mmap_mode="r"), **how), one)
+    same(by_bytes(matrix=np.load(tmp_path / "e.npy", mmap_mode="r")), one)
 
 
 @pytest.mark.parametrize("form", ["see", "paper", "morphemes"])
@@ -147,8 +141,7 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     assert weights @ (off[0] ** 2).sum(1) < weights @ (off[1] ** 2).sum(1)  # what it was fitted to
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("ratio", [4, 8])
+@pytest.mark.parametrize("seed, ratio", [(0, 4), (1, 4), (2, 8)])
 def test_on_few_words_see_is_at_least_as_good_as_plain_product_quantization(
     seed, ratio, monkeypatch, tmp_path
 ):
@@ -167,8 +160,8 @@ def test_on_few_words_see_is_at_least_as_good_as_plain_product_quantization(
     assert see.relative_error(matrix, other, weights) > 1.1 * error
 
 
-@pytest.mark.parametrize("ratio", [3, 10])
-@pytest.mark.parametrize("bits, derived", [(4, True), (6, False), (16, True), (32, False)])
+@pytest.mark.parametrize("ratio, bits, derived", [
+    (3, 16, True), (3, 32, False), (10, 4, True), (10, 6, False)])
 def test_bytes_keep_to_the_ratio_and_use_most_of_it(ratio, bits, derived):
     encoding = by_bytes(ratio=ratio, bits=bits, derived=derived)
     assert encoding.bytes <= 4 * V * D / ratio
@@ -179,58 +172,54 @@ def test_bytes_keep_to_the_ratio_and_use_most_of_it(ratio, bits, derived):
     same(rounded(encoding, bits), encoding)  # what was returned is what a file holds
 
 
-@pytest.mark.parametrize("control", [None, *CONTROLS])
-def test_controls_by_bytes_change_what_they_name_at_the_same_bytes(control):
-    one, other = (by_bytes(derived=True, control=c, sweeps=2) for c in (None, control))
-    assert other.bytes <= 4 * V * D / 8
-    plain, kinds = kinds_of(one), kinds_of(other)
-    known = kinds["sememe"] + kinds["stem"] + kinds["affix"]
-    assert (known > 0) == (control != "no_knowledge") and plain["sememe"] > 0
+def sized(count, **options):
+    """By bytes with a derived bag, or by parameters."""
+    counted = {"counts": COUNTS, "sweeps": 2, **options}
+    return by_bytes(derived=True, **counted) if count == "bytes" else encode(**counted)
+
+
+def named(encoding, *kinds):
+    return {unit for unit in encoding.bag_names if unit.kind in kinds}
+
+
+counted = pytest.mark.parametrize("count", ["bytes", "parameters"])
+
+
+@counted
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_change_what_they_name_at_the_same_size(count, control):
+    one, other = sized(count), sized(count, control=control)
+    if count == "bytes":
+        assert other.bytes <= 4 * V * D / 8
+    else:
+        assert other.parameters <= V * D / 4 < 1.03 * other.parameters
+    known = named(other, "sememe", "stem", "affix")
+    assert bool(known) == (control != "no_knowledge") and named(one, "sememe")
+    if control == "no_knowledge":
+        assert count == "bytes" or len(named(other, "word")) > len(named(one, "word"))
+        same(other, sized(count, control=control, lexicon="none"))
     if control == "random_units":
-        assert not {u for u in one.bag_names if u.kind == "sememe"} & set(other.bag_names)
+        assert not named(one, "sememe") & set(other.bag_names)
     if control in ("shuffled", "fixed"):
         assert not np.array_equal(other.rows(ROWS), one.rows(ROWS))
 
 
-def test_derived_knowledge_that_is_right_lowers_the_error_at_the_same_bytes():
-    errors = {n: see.relative_error(E0, by_bytes(derived=True, ratio=20, control=n))
-              for n in (None, "shuffled", "random_units", "no_knowledge")}
-    assert errors[None] < 0.8 * min(errors[n] for n in list(errors)[1:]), errors
+def test_fixed_codes_are_the_hash_buckets_of_the_start():
+    one, other = encode(counts=COUNTS), encode(counts=COUNTS, control="fixed")
+    vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
+    plan = plan_of((V, D), vocabulary, 4, count="parameters")
+    hashed = see.assign(WORDS, [see.Annotation()] * V, plan).index
+    coded = np.setdiff1d(ROWS, private_units(other.bag)[0])  # others: codes that say nothing
+    assert np.array_equal(other.index[coded], hashed[coded]) and 0 < len(coded) < V
+    assert not np.array_equal(one.index[coded], hashed[coded])
 
 
-def kinds_of(encoding):
-    return Counter(unit.kind for unit in encoding.bag_names)
-
-
-@pytest.mark.parametrize("control", [None, *CONTROLS])
-def test_controls_change_what_they_name_at_the_same_parameters(control):
-    one, other = encode(counts=COUNTS), encode(counts=COUNTS, control=control)
-    assert other.parameters <= V * D / 4 < 1.03 * other.parameters
-    plain, kinds = kinds_of(one), kinds_of(other)
-    known = kinds["sememe"] + kinds["stem"] + kinds["affix"]
-    if control in ("shuffled", "fixed", None):
-        assert kinds == plain and known > 0
-    if control == "no_knowledge":
-        assert known == 0 and kinds["word"] > plain["word"]
-        same(other, encode(counts=COUNTS, control=control, lexicon="none"))
-    if control == "random_units":
-        meant = {unit for unit in one.bag_names if unit.kind == "sememe"}
-        assert known > 0 and not meant & set(other.bag_names)
-    if control == "fixed":
-        vocabulary = see.build_vocabulary(WORDS, LEXICON, COUNTS)
-        plan = plan_of((V, D), vocabulary, 4, count="parameters")
-        hashed = see.assign(WORDS, [see.Annotation()] * V, plan).index
-        coded = np.setdiff1d(ROWS, private_units(other.bag)[0])  # others: codes that say nothing
-        assert np.array_equal(other.index[coded], hashed[coded]) and 0 < len(coded) < V
-        assert not np.array_equal(one.index[coded], hashed[coded])
-
-
-def test_knowledge_that_is_right_lowers_the_error_and_controls_do_not():
+@counted
+def test_knowledge_that_is_right_lowers_the_error_and_controls_do_not(count):
     """The matrix is made of meaning here, so that the lexicon is worth much."""
-    names = [None, "shuffled", "random_units", "no_knowledge", "fixed"]
-    errors = {n: see.relative_error(E0, encode(counts=COUNTS, control=n)) for n in names}
-    assert errors[None] < 0.8 * min(errors[n] for n in names[1:4]), errors
-    assert errors[None] < errors["fixed"], errors
+    errors = {control: see.relative_error(E0, sized(count, ratio=20, control=control))
+              for control in (None, "shuffled", "random_units", "no_knowledge")}
+    assert errors.pop(None) < 0.8 * min(errors.values()), errors
 
 
 def test_forms_orders_and_the_index_are_as_asked():
@@ -243,15 +232,11 @@ def test_forms_orders_and_the_index_are_as_asked():
     assert encode(ratio=2).index.shape[1] == encode(ratio=2).rank > 1
 
 
-def test_progress_sees_every_sweep_and_more_sweeps_fit_better(tmp_path):
+def test_progress_sees_every_sweep_and_more_sweeps_fit_better():
     seen = []
-    encoding = encode(sweeps=6, progress=lambda sweep, error: seen.append((sweep, error)))
+    encode(sweeps=6, progress=lambda sweep, error: seen.append((sweep, error)))
     assert [sweep for sweep, _ in seen] == list(range(6))
     assert np.diff([error for _, error in seen]).max() <= 1e-12
-    encoding.save(tmp_path / "e.npz")
-    loaded = see.SememeEncoding.load(tmp_path / "e.npz")
-    same(loaded, encoding)
-    assert_allclose(loaded.rows(ROWS), encoding.rows(ROWS), rtol=0, atol=0)
 
 
 class Unread:
@@ -267,12 +252,11 @@ class Unread:
         raise AssertionError("read")
 
 
-@pytest.mark.parametrize("ratio", [0.5, 1e4, float("nan")])
-@pytest.mark.parametrize("form", ["see", "paper"])
-@pytest.mark.parametrize("count", ["bytes", "parameters"])
-def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form, count):
-    with pytest.raises(InputError, match=r"ratio: expected 1 to \d+\.\d for the form"):
-        encode(matrix=Unread(), ratio=ratio, form=form, count=count)
+@counted
+def test_a_ratio_out_of_reach_is_refused_before_any_work(count):
+    for ratio in (0.5, 1e4, np.nan):
+        with pytest.raises(InputError, match=r"ratio: expected 1 to \d+\.\d for the form"):
+            encode(matrix=Unread(), ratio=ratio, count=count)
     with pytest.raises(AssertionError, match="read"):
         encode(matrix=Unread(), count=count)
 
@@ -281,19 +265,13 @@ def test_a_ratio_out_of_reach_is_refused_before_any_work(ratio, form, count):
     ({"matrix": E0[0]}, r"matrix: expected shape \(\*, \*\), got \(24,\)"),
     ({"matrix": E0 * np.nan}, "matrix: expected finite numbers, got"),
     ({"words": WORDS[1:]}, "words: expected 192, one per row, got 191"),
-    ({"words": "adds"}, "words: expected a list of texts, got the text 'adds'"),
-    ({"counts": COUNTS[1:]}, r"counts: expected 192 as in the vocabulary, got \(191,\)"),
-    ({"counts": -COUNTS}, "counts: expected at least 0, got -10000"),
     ({"control": "best"}, f"control: expected one of {', '.join(CONTROLS)}, got 'best'"),
     ({"form": "best"}, "form: expected one of see, paper, morphemes, got 'best'"),
-    ({"order": 9}, "order: expected 1 to 4 for 24 dimensions, got 9"),
     ({"count": "floats"}, "count: expected one of bytes, parameters, got 'floats'"),
     ({"count": "bytes", "bits": 3}, "bits: expected 4 to 16, or 32, got 3"),
     ({"count": "bytes", "order": 3}, "count: expected parameters with order 3, got bytes"),
     ({"count": "bytes", "per_term": False}, "count: expected parameters with an index that"),
     ({"metric": np.eye(D + 1)}, r"metric: expected shape \(24, 24\), got \(25, 25\)"),
-    ({"metric": np.eye(D), "mix": 1}, "mix: expected 0 to below 1, got 1"),
-    ({"metric": -np.eye(D)}, "metric: expected a trace above 0, got -"),
     ({"sweeps": 0}, "sweeps: expected at least 1, got 0"),
     ({"seed": -1}, "seed: expected at least 0, got -1"),
 ])
