@@ -53,13 +53,8 @@ def test_json_that_cannot_be_read_is_named_by_path_and_line(tmp_path, text, mess
         read_json(path)
 
 
-def test_json_is_read_as_it_was_written(tmp_path):
-    assert read_json(write_atomic(tmp_path / "a.json", '{"a": [1, {"b": null}]}')) == {
-        "a": [1, {"b": None}]}
-
-
 @pytest.mark.parametrize("owner, name", [(Path, "write_bytes"), (os, "replace")])
-def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, monkeypatch, owner, name):
+def test_a_full_disk_or_another_error_leaves_the_old_file_alone(tmp_path, monkeypatch, owner, name):
     path = write_atomic(tmp_path / "a.txt", "old")
 
     def full(*_):
@@ -68,11 +63,6 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, monkeypatch, owner, n
     with monkeypatch.context() as patch, pytest.raises(InputError, match="No space left"):
         patch.setattr(owner, name, full)
         write_atomic(path, "new")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path):
-    path = write_atomic(tmp_path / "a.txt", "old")
     with pytest.raises(KeyError), atomic_path(path) as temporary:
         temporary.write_text("half")
         raise KeyError

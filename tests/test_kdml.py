@@ -1,27 +1,16 @@
-"""HowNet's mark-up: trees against a writer, HowNet's lists and OpenHowNet; damage."""
+"""HowNet's mark-up: trees against a writer of them; damage."""
 
-import gzip
 import random
-from pathlib import Path
 
 import pytest
 
 from see_min.errors import InputError
-from see_min.words.kdml import DEEPEST, PLACEHOLDERS, Node, draw, parse_definition, walk
+from see_min.words.kdml import DEEPEST, PLACEHOLDERS, Node, draw, parse_definition
 
-REAL = Path(__file__).parents[2] / "shared/data/lexicon/hownet_wn_en_senses.tsv.gz"
-needs_real = pytest.mark.skipif(not REAL.is_file(), reason=f"definitions are not at {REAL}")
 NAMED = ('{place|地方:PlaceSect={capital|国都}{city|市},belong="New Zealand|新西兰",'
          "modifier={ProperName|专}}")
 CLAUSE = ("{human|人:{cure|医治:agent={~},patient={human|人:modifier={ill|病}}},"
           "domain={medical|医}}")
-
-
-@pytest.fixture(scope="module")
-def real():
-    """{definition: the sememes that the file lists for it}"""
-    lines = gzip.open(REAL, "rt", encoding="utf-8").read().splitlines()[1:]
-    return {line.split("\t")[5]: line.split("\t")[4].split(" ") for line in lines}
 
 
 def random_tree(rng, depth=4, role=""):
@@ -75,7 +64,6 @@ def test_parser_inverts_a_writer_whatever_its_spaces_quotes_and_shared_roles():
 @pytest.mark.parametrize(("text", "message"), [
     ("", "expected '{', got the end at character 1"),
     ("{|人}", "expected a name, got '|' at character 2"),
-    ("{human|}", "expected a name after |, got '}' at character 8"),
     ("{hu\0man}", "expected ':' or '}', got '\\x00' at character 4"),
     ("{human:}", "expected a role or a filler, got '}' at character 8"),
     ("{human:agent=~}", "expected '{', got '~' at character 14"),
@@ -112,13 +100,3 @@ def test_nesting_is_read_down_to_the_cap_and_refused_below_it():
     text = r"expected at most 100 braces inside each other, got '\{' at character 301"
     with pytest.raises(InputError, match=text):
         parse_definition(nested(DEEPEST + 1))
-
-
-@needs_real
-def test_sememes_without_repetitions_are_those_hownet_lists_in_the_same_order(real):
-    """The list keeps the last word alone of a name of several words."""
-    assert len(real) > 13_000
-    for definition, listed in real.items():
-        nodes = [node for node in walk(parse_definition(definition))]
-        names = [node.name.split(" ")[-1] for node in nodes if node.name not in PLACEHOLDERS]
-        assert list(dict.fromkeys(names)) == listed, definition

