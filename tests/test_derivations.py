@@ -1,6 +1,7 @@
 """The numbered claims, their code and their tests belong together; no folder imports from above."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -88,25 +89,13 @@ def test_a_broken_link_between_claim_and_test_is_found(document, docstring, text
     assert text in " ".join(problems(document, {"tests/test_a.py": {"test_b": docstring}}))
 
 
-def defined(path):
-    """Names defined in a file: functions, classes and Class.method."""
-    names = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
-            names.update(f"{node.name}.{method.name}" for method in methods)
-    return names
-
-
-@pytest.mark.parametrize("number", claims(DOCUMENT))
-def test_the_code_a_claim_cites_exists(number):
-    for code in cited(claims(DOCUMENT)[number])[0] or [""]:
-        path, parts = PACKAGE, code.split(".")[1:]
-        while (path / parts[0]).is_dir():
-            path, parts = path / parts[0], parts[1:]
-        assert ".".join(parts[1:]) in defined(path / f"{parts[0]}.py"), code
+def test_the_code_a_claim_cites_exists():
+    for number, text in claims(DOCUMENT).items():
+        assert cited(text)[0], number
+        for code in cited(text)[0]:
+            assert callable(pkgutil.resolve_name(code))
+    with pytest.raises(AttributeError):
+        pkgutil.resolve_name("see_min.fitting.refit")
 
 
 def heavy_modules(statement):
@@ -155,8 +144,8 @@ def test_no_folder_imports_one_above_it():
 
 
 @pytest.mark.parametrize("line", [
-    "from see_min.bridge.layers import TiedHead", "import see_min.bridge",
-    "from see_min import bridge", "def f():\n    from see_min.bridge import compress",
+    "import see_min.bridge", "from see_min import bridge",
+    "def f():\n    from see_min.bridge import compress",
 ])
 def test_an_upward_import_is_found(line):
     assert len(upward({"units": line})) == 1 and upward({"experiments.train": line}) == []

@@ -8,8 +8,7 @@ import re
 import tokenize
 
 import nbformat
-import pytest
-from test_links import PAGES, ROOT, markdown, name_of, without_code
+from test_links import PAGES, ROOT, markdown, without_code
 
 EARLIER = "## Words of earlier versions"
 SOURCES = sorted((ROOT / "see_min").rglob("*.py"))
@@ -56,22 +55,12 @@ def dialect(text):
             for found in FORBIDDEN.finditer(text)]
 
 
-@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=name_of)
-def test_no_phrase_of_the_earlier_dialect_comes_back(path):
-    assert dialect(prose(path)) == []
+def test_no_phrase_of_the_earlier_dialect_comes_back():
+    found = {path.name: dialect(prose(path)) for path in [*PAGES, *SOURCES]}
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
-@pytest.mark.parametrize("text", [
-    "Perplexity, less is better", "255 units a word", "a file of 4 bytes a step", "Find your way.",
-    "It keeps 1/10 of its floats.", "the rows kept in memory", "Stage 1 pulls at nothing else.",
-    "## By hand", "the teacher that trains on for as long",
-])
-def test_a_phrase_of_the_earlier_dialect_is_found(text):
-    assert len(dialect(text)) == 1
-
-
-def test_plain_sentences_and_the_table_of_earlier_words_are_not_found():
+def test_a_phrase_of_the_earlier_dialect_is_found_and_a_plain_sentence_is_not():
     assert dialect(said("dealt = 1  # units are dealt\n")) == ["units are dealt"]
+    assert len(dialect("255 units a word; a file of 4 bytes a step; less is better")) == 3
     assert dialect("how many units a word has; 4 bytes per step; lists annotated by hand") == []
-    glossary = ROOT / "docs" / "glossary.md"
-    assert dialect(glossary.read_text("utf-8")) and dialect(prose(glossary)) == []

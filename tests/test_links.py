@@ -89,44 +89,37 @@ def broken_maths(text, escapes=True):
     return found
 
 
+def problems(path, text):
+    numbers = NUMBERS | (WITHDRAWN if path.name == "derivations.md" else set())
+    maths = broken_maths(text, escapes=path.suffix == ".md")
+    return broken_links(path, text) + broken_names(text, numbers) + maths
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_names_and_formulas_of_a_page(path):
-    text = markdown(path)
-    numbers = NUMBERS | (WITHDRAWN if path.name == "derivations.md" else set())
-    assert broken_links(path, text) == []
-    assert broken_names(text, numbers) == []
-    assert broken_maths(text, escapes=path.suffix == ".md") == []
+    assert problems(path, markdown(path)) == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_names_in_docstrings_and_comments_lead_somewhere(path):
-    if path.name not in PLANTED:
-        assert broken_names(path.read_text(encoding="utf-8"), NUMBERS) == []
+def test_names_in_docstrings_and_comments_lead_somewhere():
+    for path in SOURCES:
+        if path.name not in PLANTED:
+            assert broken_names(path.read_text(encoding="utf-8"), NUMBERS) == [], path.name
 
 
 @pytest.mark.parametrize(("text", "broken"), [
     ("[a](nowhere.md)", "nowhere.md: no such file"),
     ("[a](../../../etc)", "../../../etc: no such file"),
     ("[a](symbols.md#no-heading)", "symbols.md#no-heading: no such heading"),
-    ("[a](symbols.md#the-fit) [b](../see_min) [c](https://a.b/c) `[d](nowhere)`", None),
-])
-def test_a_broken_link_is_found(text, broken):
-    assert broken_links(ROOT / "docs" / "page.md", text) == [broken] * (broken is not None)
-
-
-def test_a_broken_name_is_found():
-    text = "see_min/nowhere.py; tests/test_links.py::test_nothing; D1 and D999"
-    endings = [line.partition(": no such ")[2] for line in broken_names(text, {1})]
-    assert endings == ["file", "test", "claim"]
-
-
-@pytest.mark.parametrize(("text", "broken"), [
+    ("in see_min/nowhere.py", "see_min/nowhere.py: no such file"),
+    ("tests/test_links.py::test_nothing", "tests/test_links.py::test_nothing: no such test"),
+    ("D1 and D999", "D999: no such claim"),
     ("one $a\n\nb$ formula", "a $ without its partner"),
     (r"$a \, b$", r"\, in"),
     ("$a <b$", "<b in"),
     ("| $a | b$ | size |", "a bar in"),
+    ("[a](symbols.md#the-fit) [b](../see_min) [c](https://a.b/c) `[d](nowhere)`", None),
     (r"$\lVert x \rVert < 1$ in $\lbrace a \rbrace$; `$` and \$5, $$\sum_k a_k$$", None),
 ])
-def test_a_broken_formula_is_found(text, broken):
-    lines = broken_maths(text)
+def test_what_is_broken_is_found_and_nothing_else(text, broken):
+    lines = problems(ROOT / "docs" / "page.md", text)
     assert any(broken in line for line in lines) if broken else lines == []

@@ -8,14 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs/data"
 NEW_WORDS = "docs/new_words.md"
 PERPLEXITY, BLEU, STS = (1, "perplexity"), (2, "BLEU"), (4, "STS")
-FINETUNED = {"main_job": PERPLEXITY, "translation": BLEU, "minilm_folder": STS}
-FINETUNED["smollm2"] = PERPLEXITY
+FINETUNED = {"main_job": PERPLEXITY, "translation": BLEU, "minilm_folder": STS,
+             "smollm2": PERPLEXITY}
 SCORES = ("weighted_error", "STS", "MEN", "rare MEN")
 
 
@@ -202,34 +201,24 @@ def lost(lines, page="docs/results.md"):
     return [line for line in lines if line not in shown]
 
 
-@pytest.mark.parametrize("name", FINETUNED)
-def test_tables_of_finetuned_models_are_those_of_the_runs(name):
-    assert lost(finetuned_table(name)) == []
+def tables():
+    """{name of a run: (lines, the page that shows them)}."""
+    results = {name: finetuned_table(name) for name in FINETUNED}
+    results["minilm_compare"] = comparison_table() + gain_table()
+    for name, lines in results.items():
+        results[name] = [*lines, read(name, "command"), stored_line(name)], "docs/results.md"
+    results["README"] = readme_table(), "README.md"
+    two, added = (read(name, "command") for name in ("two_languages", "added_words"))
+    return results | {
+        "new_words": (new_words_tables(), NEW_WORDS),
+        "two_languages": ([*two_languages_tables(), two], NEW_WORDS),
+        "added_words": ([*added_words_table(), added], NEW_WORDS),
+    }
 
 
-def test_the_comparison_is_that_of_the_runs():
-    assert lost(comparison_table() + gain_table()) == []
-
-
-@pytest.mark.parametrize("name", [*FINETUNED, "minilm_compare"])
-def test_commands_and_stored_bytes_are_those_of_the_runs(name):
-    assert lost([read(name, "command"), stored_line(name)]) == []
-
-
-def test_the_first_table_of_the_readme_is_that_of_the_run():
-    assert lost(readme_table(), "README.md") == []
-
-
-def test_tables_of_new_words_are_those_of_the_run():
-    assert lost(new_words_tables(), NEW_WORDS) == []
-
-
-def test_tables_of_two_languages_are_those_of_the_run():
-    assert lost([*two_languages_tables(), read("two_languages", "command")], NEW_WORDS) == []
-
-
-def test_the_table_of_added_words_is_that_of_the_run():
-    assert lost([*added_words_table(), read("added_words", "command")], NEW_WORDS) == []
+def test_tables_commands_and_stored_bytes_are_those_of_the_runs():
+    for name, (lines, page) in tables().items():
+        assert lost(lines, page) == [], name
 
 
 def test_a_line_that_no_run_made_is_found():
@@ -242,11 +231,5 @@ def test_present_results_fit_their_page():
 
 
 if __name__ == "__main__":
-    for name in FINETUNED:
-        print(f"\n{name}\n", *finetuned_table(name), stored_line(name), sep="\n")
-    print("\ncompare\n", *comparison_table(), stored_line("minilm_compare"), sep="\n")
-    print(*gain_table(), sep="\n")
-    print("\nREADME\n", *readme_table(), sep="\n")
-    print("\nnew words\n", *new_words_tables(), sep="\n")
-    print("\ntwo languages\n", *two_languages_tables(), sep="\n")
-    print("\nadded words\n", *added_words_table(), sep="\n")
+    for name, (lines, _) in tables().items():
+        print(f"\n{name}\n", *lines, sep="\n")
