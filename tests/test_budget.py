@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from slow import normal
 
 from see_min import Plan, plan_paper, plan_see
-from see_min.budget import FORMS, leaf_sizes, low_rank, make_plan, plan_bytes
+from see_min.budget import leaf_sizes, low_rank, make_plan, plan_bytes
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
 from see_min.fitting import low_rank_encoding, random_encoding
@@ -154,46 +154,50 @@ def test_the_count_of_morphte_is_its_leaves_and_its_index_entries():
     assert plan.parameters == 3 * encoding.parameters  # control: a table per slot
 
 
-class Counter:
-    """Arithmetic that counts what it does."""
+class Number:
+    """A number that counts what is done with numbers."""
 
-    def __init__(self):
-        self.done = 0
+    done = 0
 
-    def times(self, a, b):
-        self.done += 1
-        return a * b
+    def __init__(self, value):
+        self.value = value
 
-    def plus(self, a, b):
-        self.done += 1
-        return a + b
+    def __mul__(self, other):
+        Number.done += 1
+        return Number(self.value * other.value)
 
-    def products(self, leaves):
-        """All entries of the product of one term's leaves."""
-        out = leaves[0] if leaves else None
-        for leaf in leaves[1:]:
-            out = [self.times(a, b) for a in out for b in leaf]
-        return out
+    def __add__(self, other):
+        Number.done += 1
+        return Number(self.value + other.value)
 
-    def dot(self, x, y):
-        total = 0.0
-        for a, b in zip(x, y):
-            total = self.plus(total, self.times(a, b))
-        return total
+
+def numbers(array):
+    return [Number(x) for x in array]
+
+
+def products(leaves):
+    """All entries of the product of one term's leaves."""
+    out, *rest = leaves
+    for leaf in rest:
+        out = [a * b for a in out for b in leaf]
+    return out
+
+
+def dot(x, y):
+    return sum((a * b for a, b in zip(x, y)), Number(0.0))
 
 
 def slow_row(encoding, w):
     """One row in loops: products of both halves of the slots, their sum over terms, projection."""
-    c, half, row = Counter(), encoding.order // 2, [0.0] * encoding.inner_dim
+    half, row = encoding.order // 2, numbers([0.0] * encoding.inner_dim)
     leaves = [leaf[0] for leaf in encoding.leaves(np.array([w]))]  # n arrays (r, q_j)
     for k in range(encoding.rank):
-        left = c.products([list(leaf[k]) for leaf in leaves[:half]])
-        right = c.products([list(leaf[k]) for leaf in leaves[half:]])
-        term = right if left is None else [c.times(a, b) for a in left for b in right]
-        row = [c.plus(x, y) for x, y in zip(row, term)]
+        own = [numbers(leaf[k]) for leaf in leaves]
+        halves = [products(side) for side in (own[:half], own[half:]) if side]
+        row = [x + y for x, y in zip(row, products(halves))]
     if encoding.projection is not None:
-        row = [c.dot(row, column) for column in encoding.projection.T]
-    return np.array(row), c.done
+        row = [dot(row, numbers(column)) for column in encoding.projection.T]
+    return np.array([x.value for x in row])
 
 
 @pytest.mark.parametrize("sizes", [(5,), (3, 5), (2, 3, 5), (5, 3, 2, 2), (2, 3, 2, 2, 3)])
@@ -206,23 +210,24 @@ def test_lookup_flops_are_the_operations_of_a_slow_loop(sizes, form, projected):
     plan = Plan(7, D, sizes, 3, 4, form=form, projected=projected)
     index = (np.arange(7) % 4)[:, None, None].repeat(len(sizes), 2)
     encoding = SememeEncoding([normal(4, 3, q, seed=q) for q in sizes], index, P)
-    row, done = slow_row(encoding, 5)
-    assert_allclose(row, encoding.rows(5), rtol=1e-12, atol=1e-12)
-    assert plan.lookup_flops == done
+    Number.done = 0
+    assert_allclose(slow_row(encoding, 5), encoding.rows(5), rtol=1e-12, atol=1e-12)
+    assert plan.lookup_flops == Number.done
 
 
 def test_head_flops_are_the_operations_of_a_slow_loop():
     """D31: the projection meets the hidden state once; each of V rows costs 2 d' operations."""
-    plan, c = Plan(7, 11, (2, 3), 3, 4), Counter()
+    plan, Number.done = Plan(7, 11, (2, 3), 3, 4), 0
     h, P, rows = normal(11), normal(6, 11, seed=1), normal(7, 6, seed=2)
-    inner = [c.dot(h, line) for line in P]
-    assert_allclose([c.dot(inner, row) for row in rows], rows @ P @ h, rtol=1e-12, atol=1e-12)
-    assert plan.head_flops == c.done
-    assert replace(plan, projected=False).head_flops == c.done - (2 * 6 * 11)
+    inner = [dot(numbers(h), numbers(line)) for line in P]
+    scores = [dot(inner, numbers(row)).value for row in rows]
+    assert_allclose(scores, rows @ P @ h, rtol=1e-12, atol=1e-12)
+    assert plan.head_flops == Number.done
+    assert replace(plan, projected=False).head_flops == Number.done - 2 * 6 * 11
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-@pytest.mark.parametrize("dimension", [2, 7, 12, 64, 100, 192, 384, 768])
+@pytest.mark.parametrize("dimension", [7, 12, 100, 768])
 def test_leaf_sizes_are_the_factorisation_of_least_sum(dimension, order):
     divisors = [q for q in range(1, dimension + 1) if dimension % q == 0]
     splits = itertools.product(divisors, repeat=order)
@@ -261,25 +266,16 @@ def test_the_parts_of_a_plan_have_their_shares():
     assert paper.slot_units == int(units / paper.rank) <= 0.3 * 4000 < units / (paper.rank - 1)
 
 
-@pytest.mark.parametrize("ratio", [0.5, -3, float("nan"), 1e6])
-def test_ratios_that_cannot_be_met_are_refused_with_the_largest_that_can(ratio):
-    shape = 4000, 192, ratio
-    got = f"at this size, got {ratio:g}".replace("+", r"\+")
-    number = r"ratio: expected 1 to \d+\.\d for "
-    with pytest.raises(InputError, match=f"{number}the form see of order 2 {got}"):
-        plan_see(*shape)
-    with pytest.raises(InputError, match=f"{number}the form paper of order 3 {got}"):
-        plan_paper(*shape)
-    with pytest.raises(InputError, match=f"{number}low-rank factors {got}"):
-        low_rank(*shape)
-
-
-def test_the_largest_ratio_that_is_named_can_be_met():
-    for form, per_term in KINDS:
-        with pytest.raises(InputError) as caught:
-            make_plan(form, 4000, 192, 1e6, 0, None, per_term)
-        largest = largest_of(caught.value)
-        assert make_plan(form, 4000, 192, largest, 0, None, per_term).ratio >= largest
+@pytest.mark.parametrize("ratio", [0.5, np.nan, 1e6])
+@kinds
+def test_ratios_that_cannot_be_met_are_refused_with_the_largest_that_can(form, per_term, ratio):
+    text = rf"ratio: expected 1 to \d+\.\d for the form {form} of order \d at this size, got "
+    with pytest.raises(InputError, match=text) as caught:
+        make_plan(form, 4000, 192, ratio, 0, None, per_term)
+    largest = largest_of(caught.value)
+    assert make_plan(form, 4000, 192, largest, 0, None, per_term).ratio >= largest
+    with pytest.raises(InputError, match=r"ratio: expected 1 to \d+\.\d for low-rank factors "):
+        low_rank(4000, 192, ratio)
 
 
 @pytest.mark.parametrize("shape, ratio", [((2048, 384), 20), ((100, 12), 4), ((30522, 384), 80)])
@@ -296,14 +292,12 @@ def test_a_plan_without_a_projection_has_all_directions_and_no_term_more_would_f
     assert with_P.bytes(plan.private, 6) - plan.bytes(plan.private, 6) == -(-6 * D * D // 8) + 4 * D
 
 
-def test_a_matrix_of_one_column_is_refused():
-    with pytest.raises(InputError, match="^matrix: columns: expected at least 2, got 1$"):
-        plan_bytes(300, 1, 2)
-
-
-def test_a_form_or_an_order_that_is_unknown_is_refused():
-    with pytest.raises(InputError, match=f"form: expected one of {', '.join(FORMS)}, got 'best'"):
-        make_plan("best", 4000, 192, 10, 0)
-    for form in ("see", "paper"):
-        with pytest.raises(InputError, match="order: expected 1 to 7 for 192 dimensions, got 8"):
-            make_plan(form, 4000, 192, 10, 0, 8)
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: plan_bytes(300, 1, 2), "matrix: columns: expected at least 2, got 1"),
+    (lambda: make_plan("best", 4000, 192, 10, 0), "form: expected one of see, paper, morphemes, "),
+    (lambda: make_plan("see", 4000, 192, 10, 0, 8), "order: expected 1 to 7 for 192 dimensions, "),
+    (lambda: make_plan("paper", 4000, 192, 10, 0, 8), "order: expected 1 to 7 for 192 dimensio"),
+])
+def test_a_form_an_order_or_a_matrix_that_cannot_be_planned_is_refused(call, text):
+    with pytest.raises(InputError, match=f"^{text}"):
+        call()
