@@ -60,6 +60,14 @@ def slow_matrix(encoding):
     return np.array([slow_row(encoding, w) for w in range(len(encoding))])
 
 
+def slow_train(cores):
+    """The array of a tensor train, entry by entry as products of small matrices."""
+    out = np.empty([core.shape[1] for core in cores])
+    for where in np.ndindex(out.shape):
+        out[where] = reduce(np.matmul, (core[:, i] for core, i in zip(cores, where))).item()
+    return out
+
+
 def slow_cosine(x, y):
     """Of two vectors; 0 where one of them is zero."""
     norms = sum(a * a for a in x) * sum(b * b for b in y)

@@ -30,7 +30,6 @@ def test_the_solution_is_that_of_the_library_and_short(tmp_path):
     ("below[own] + ridge)", "below[own] + 2 * ridge)", "3, leaves"),
     ("- 2 * above @ leaf.T", "- above @ leaf.T", "4, codes"),
     ("            terms[k] = term(tables, index, k)\n", "", "5, fit"),
-    ("if sweep:", "if sweep > 1:", "5, fit"),
     ("def codes(", "def kodes(", "4, codes"),
 ])
 def test_a_planted_error_is_shown_at_its_step(old, new, step, tmp_path):

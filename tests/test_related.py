@@ -147,12 +147,6 @@ def test_a_metric_reaches_see_and_its_opponents_and_no_other(matrix, vocabulary)
         assert (with_ != without).any() == (name not in ("weighted-svd", "int8"))
 
 
-def test_all_is_every_method_and_others_are_refused():
-    assert registry.check_methods(["all", "pq"]) == KNOWN and set(registry.METHODS) <= set(KNOWN)
-    with pytest.raises(InputError, match="^method: expected one of see, .*, got 'lsa'$"):
-        approximate(np.ones((2, 2)), None, "lsa", 1)
-
-
 def test_a_method_that_trains_says_so_where_torch_is_missing(monkeypatch, vocabulary):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match="^torch: expected the package"):

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from slow import normal, product, squares
+from slow import normal, product, slow_train, squares
 
 from see_min.budget import Plan
 from see_min.errors import InputError
@@ -116,28 +116,14 @@ def test_word2ketxs_of_order_three_finds_a_kronecker_product_and_places_its_digi
 # ------------------------------------------------------------------ tensor trains
 
 
-def slow_train(cores):
-    """The matrix of a train, entry by entry as products of small matrices."""
-    rows, columns = ([core.shape[axis] for core in cores] for axis in (1, 2))
-    out = np.zeros((prod(rows), prod(columns)))
-    for (w, i), (d, j) in itertools.product(
-        enumerate(itertools.product(*map(range, rows))),
-        enumerate(itertools.product(*map(range, columns))),
-    ):
-        product = np.eye(1)
-        for core, ik, jk in zip(cores, i, j):
-            product = product @ core[:, ik, jk, :]
-        out[w, d] = product.item()
-    return out
-
-
 @pytest.mark.parametrize("ratio", [2, 4, 8])
 def test_error_of_a_train_lies_between_the_largest_and_the_sum_of_the_tails(ratio):
     """D52: rows entry by entry; tails of the padded matrix, rearranged by pairs of digits."""
     matrix = skewed(columns=30)
     kept, rows, columns = tt_embedding.fit(matrix, ratio), (3, 3, 3), (5, 3, 2)
     assert [core.shape[1:3] for core in kept.cores] == list(zip(rows, columns))
-    dense = slow_train(kept.cores)
+    pairs = slow_train([core.reshape(len(core), -1, core.shape[3]) for core in kept.cores])
+    dense = pairs.reshape(3, 5, 3, 3, 3, 2).transpose(0, 2, 4, 1, 3, 5).reshape(27, 30)
     assert_allclose(everything(kept), dense[:V], rtol=1e-10, atol=1e-12)
     padded = np.concatenate([matrix, np.zeros((27 - V, 30))])
     tensor = rearrange(padded, rows, columns)  # (15, 9, 6)
@@ -151,8 +137,7 @@ def test_error_of_a_train_lies_between_the_largest_and_the_sum_of_the_tails(rati
     assert max(tails) < 0.99 * error < 0.99 * sum(tails) or ratio == 2
 
 
-@pytest.mark.parametrize("rank", [1, 6, 40])
-@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("order, rank", [(2, 40), (3, 6), (4, 1)])
 def test_a_train_is_counted_and_the_next_bond_is_beyond_the_budget(order, rank):
     """D52: the count, against the cores that are built."""
     ratio = 1 + rank / 3
@@ -192,11 +177,9 @@ KET, XS = "word2ket", "word2ketXS"
 @pytest.mark.parametrize("form, words, dimension, order, rank, parameters", [
     (KET, 30_428, 256, 1, 1, 7_789_568), (KET, 30_428, 256, 4, 1, 486_848),
     (XS, 30_428, 400, 2, 10, 70_000), (XS, 30_428, 256, 4, 1, 224),
-    (XS, 30_428, 8_000, 3, 10, 19_200), (KET, 32_011, 256, 1, 1, 8_194_816),
-    (XS, 32_011, 400, 2, 30, 214_800), (XS, 32_011, 400, 2, 10, 71_600),
+    (XS, 30_428, 8_000, 3, 10, 19_200), (XS, 32_011, 400, 2, 30, 214_800),
     (XS, 32_011, 1_000, 3, 10, 9_600), (KET, 118_655, 300, 1, 1, 35_596_500),
-    (XS, 118_655, 300, 2, 2, 24_840), (XS, 118_655, 300, 4, 1, 380), (XS, 30_000, 256, 4, 1, 224),
-    (XS, 30_000, 256, 4, 2, 448), (KET, 1, 256, 4, 5, 80), (XS, 81, 16, 4, 5, 120),
+    (XS, 118_655, 300, 2, 2, 24_840), (XS, 118_655, 300, 4, 1, 380),
 ])
 def test_counts_of_word2ket_are_those_printed(form, words, dimension, order, rank, parameters):
     """D56: r n V q and r n t q with the smallest q^n >= D, t^n >= V; dense is a leaf per word."""

@@ -1,11 +1,9 @@
 """Trains against products of matrices entry by entry; truncation against singular values."""
 
-import itertools
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from slow import close, normal, product
+from slow import close, normal, product, slow_train
 
 from see_min.entangle import entangled_rows
 from see_min.errors import InputError
@@ -18,16 +16,6 @@ every_shape = pytest.mark.parametrize("shape", SHAPES)
 def random_train(shape, bonds, seed=0):
     bonds = (1, *bonds, 1)
     return [normal(bonds[j], size, bonds[j + 1], seed=seed + j) for j, size in enumerate(shape)]
-
-
-def slow_tensor(cores):
-    out = np.empty([core.shape[1] for core in cores])
-    for where in itertools.product(*map(range, out.shape)):
-        matrix = np.eye(1)
-        for core, i in zip(cores, where):
-            matrix = matrix @ core[:, i, :]
-        out[where] = matrix.item()
-    return out
 
 
 def unfolding(array, j):
@@ -51,7 +39,7 @@ def test_tt_svd_without_truncation_gives_the_array_back(shape):
     cores, dropped = tt_svd(array)
     assert [core.shape[1] for core in cores] == list(shape)
     assert dropped == [0.0] * (len(shape) - 1)
-    close(slow_tensor(cores), array)
+    close(slow_train(cores), array)
     for core in cores[:-1]:
         matrix = core.reshape(-1, core.shape[2])
         close(matrix.T @ matrix, np.eye(core.shape[2]))
@@ -63,7 +51,7 @@ def test_tt_svd_error_is_bounded_by_discarded_singular_values(shape, max_rank):
     """D8: max_j eps_j^2 <= ||T - TT||^2 = sum_j delta_j^2 <= sum_j eps_j^2."""
     array = normal(*shape)
     cores, delta = tt_svd(array, max_rank)
-    error = ((array - slow_tensor(cores)) ** 2).sum()
+    error = ((array - slow_train(cores)) ** 2).sum()
     eps = tails(array, bonds_of(cores))
     assert (eps**2).max() <= error * (1 + 1e-12) <= (eps**2).sum() * (1 + 1e-11) + 1e-24
     assert_allclose(error, (np.array(delta) ** 2).sum(), rtol=1e-12, atol=1e-24)
@@ -86,7 +74,7 @@ def test_tt_svd_drops_at_each_bond_as_much_as_the_tolerance_allows(tolerance):
 @every_shape
 def test_tt_to_tensor_is_the_product_of_matrices_at_every_entry(shape):
     cores = random_train(shape, (2, 3, 5)[: len(shape) - 1])
-    close(tt_to_tensor(cores), slow_tensor(cores))
+    close(tt_to_tensor(cores), slow_train(cores))
 
 
 @pytest.mark.parametrize("max_rank", [2, 4])
@@ -106,12 +94,12 @@ def test_sum_of_products_is_a_train_with_diagonal_cores(shape):
     leaves = [normal(5, q, seed=q) for q in shape]
     cores = cp_as_tt(leaves)
     expected = sum(product([leaf[k] for leaf in leaves]) for k in range(5))
-    close(slow_tensor(cores).reshape(-1), expected)
+    close(slow_train(cores).reshape(-1), expected)
     for core in cores[1:-1]:
         assert core.shape[0] == core.shape[2] == 5
         assert not (core * (1 - np.eye(5))[:, None]).any()
     fewer = cp_as_tt([leaf[:4] for leaf in leaves])
-    assert not np.allclose(slow_tensor(fewer).reshape(-1), expected)
+    assert not np.allclose(slow_train(fewer).reshape(-1), expected)
 
 
 UNITS = (11, 13, 17, 4)
@@ -140,7 +128,7 @@ def test_general_cores_reach_a_state_that_is_no_sum_of_two_products():
     last[0, 1, 0] = last[1, 0, 0] = 1
     index = np.zeros((1, 3), dtype=int)
     close(core_rows([core[None] for core in (first, middle, last)], index)[0], state.reshape(-1))
-    close(slow_tensor([first, middle, last]), state)
+    close(slow_train([first, middle, last]), state)
     # two products have slices S_0 = A diag(x) B and S_1 = A diag(y) B, so that S_1 S_0^-1
     # = A diag(y / x) A^-1 is diagonalisable; here it is not: not zero, but no eigenvalue except 0
     pencil = state[1] @ np.linalg.inv(state[0])
@@ -151,8 +139,8 @@ def test_general_cores_reach_a_state_that_is_no_sum_of_two_products():
 def test_rounding_keeps_the_array_when_nothing_is_dropped(shape):
     """D11: the same array from a train with larger bonds than it needs; then the bonds it needs."""
     cores = random_train(shape, (11, 13, 17)[: len(shape) - 1])
-    before, array = [core.copy() for core in cores], slow_tensor(cores)
-    close(slow_tensor(tt_round(cores)[0]), array)
+    before, array = [core.copy() for core in cores], slow_train(cores)
+    close(slow_train(tt_round(cores)[0]), array)
     needed = [int(np.linalg.matrix_rank(unfolding(array, j))) for j in range(1, len(shape))]
     assert bonds_of(tt_round(cores, tolerance=1e-9)[0]) == needed
     assert all((now == then).all() for now, then in zip(cores, before))
@@ -165,7 +153,7 @@ def test_rounding_error_never_exceeds_the_tolerance_times_the_root_of_bonds(tole
     for seed in range(20):
         cores = random_train((3, 5, 7, 2), (3, 4, 2), seed)
         rounded, dropped = tt_round(cores, tolerance=tolerance)
-        error = np.linalg.norm(slow_tensor(cores) - slow_tensor(rounded))
+        error = np.linalg.norm(slow_train(cores) - slow_train(rounded))
         assert error <= tolerance * np.sqrt(3) and max(dropped) <= tolerance
         assert_allclose(error, np.linalg.norm(dropped), rtol=1e-10, atol=1e-11)  # arrays of norm 40
         exceeded += error > tolerance
