@@ -10,7 +10,6 @@ from slow import normal, squares
 
 from see_min.errors import InputError
 from see_min.related.layers import acip, csformer, distillation, modegpt, mpo
-from see_min.tensor_train import tt_svd
 
 OUT, IN, H, N = 7, 5, 11, 31
 
@@ -127,13 +126,6 @@ def test_counts_of_a_shared_central_core_are_those_of_the_paper():
     assert mpo.modes(768) == (8, 12, 8) and core == 64 * 12 * 12 * 64
     assert small == 8 * 8 * 64 + 64 * 8 * 8 == 8192
     assert core + 12 * small == 688_128 and 12 * 768 * 768 == 7_077_888
-
-
-@pytest.mark.parametrize("shape", [(96, 13), (48, 96)])
-def test_matrices_become_tensors_and_come_back(shape):
-    W = normal(*shape)
-    (A, C, B), _ = tt_svd(mpo.to_tensor(W))
-    assert_allclose(mpo.matrix_of(A[0], C, B[..., 0], shape), W, rtol=1e-10, atol=1e-12)
 
 
 def test_no_sweep_of_shared_trains_raises_the_error():
@@ -270,8 +262,6 @@ def test_blocks_are_those_of_the_image_and_others_are_refused(image):
     text = r"^image: expected two axes of multiples of 16, got \(592, 500\)$"
     with pytest.raises(InputError, match=text):
         csformer.blocks(image[:, 12:])
-    with pytest.raises(InputError, match="^share: expected above 0 and at most 1, got 0$"):
-        csformer.measurements(0)
 
 
 def test_a_matrix_read_as_an_image_is_a_sum_of_kronecker_products():
@@ -302,20 +292,6 @@ def test_the_net_begins_at_the_linear_image_and_is_better_where_it_did_not_train
         moved = (net(pixel) - net(x))[0, 0].abs() > 1e-6
     # a window of the transformer, and a convolution's reach
     assert moved[:16, :16].all() and moved[:18, 16:18].any() and not moved[24:, 24:].any()
-
-
-def test_windows_and_patches_go_back_to_their_places():
-    """With layers that change nothing, every channel of the transformer is the image."""
-    torch = pytest.importorskip("torch")
-    from see_min.related.layers import csformer_net
-
-    windows, image = csformer_net.Windows(), torch.rand(2, 1, 32, 48)
-    windows.mix = torch.nn.Identity()
-    torch.nn.init.eye_(windows.into.weight)  # (64, 16)
-    windows.out.weight.data = windows.into.weight.T.repeat(csformer_net.WIDTH, 1)  # (256, 64)
-    for layer in (windows.into, windows.out):
-        torch.nn.init.zeros_(layer.bias)
-    assert torch.allclose(windows(image), image.expand(-1, csformer_net.WIDTH, -1, -1))
 
 
 # ------------------------------------------------------------------ distillation
