@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from see_min.bridge.finetune import stage2  # noqa: E402
 from see_min.errors import InputError  # noqa: E402
 from see_min.related.layers import forms  # noqa: E402
-from see_min.related.layers.layer import CompressedLayer, factors, masked  # noqa: E402
+from see_min.related.layers.layer import masked  # noqa: E402
 from see_min.toy.data import language_batches  # noqa: E402
 from see_min.toy.models import BERTConfig, GPTConfig, TinyBERT, TinyGPT  # noqa: E402
 
@@ -71,18 +71,6 @@ def test_layers_get_their_inputs_from_those_before_them_already_compressed():
     assert np.array_equal(inputs[first], dense.inputs(first))
     assert not np.allclose(inputs[second], dense.inputs(second))
     assert all(np.allclose(found.inputs(name), inputs[name], atol=1e-5) for name in found.names)
-
-
-def test_a_rebuilt_layer_is_the_dense_one_with_other_weights_and_shares_what_is_shared():
-    bias, x, shared = torch.randn(5), torch.randn(3, 4), {}
-    B, A = np.arange(10.0).reshape(5, 2), np.ones((2, 4))
-    pair = [forms.RebuiltLinear(factors(B, a, np.ones(5)), bias, shared) for a in (A, 2 * A)]
-    assert torch.allclose(pair[0](x), x @ torch.tensor(B @ A).float().T + bias + 1)
-    assert pair[0].arrays[0] is pair[1].arrays[0] and pair[0].arrays[1] is not pair[1].arrays[1]
-    codes = CompressedLayer([B[:, :1]], lambda p, b: p[0] * b[0], [np.arange(4.0)[None]])
-    layer = forms.RebuiltLinear(codes, bias, {})
-    assert [name for name, _ in layer.named_parameters()] == ["bias", "arrays.0"]
-    assert "buffer0" in layer.state_dict()
 
 
 @pytest.mark.parametrize("method", [

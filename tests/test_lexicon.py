@@ -57,15 +57,8 @@ def test_coverage_counts_types_and_tokens():
     words, counts = ["add", "tensor", "plans", "numel"], [5, 1, 3, 1]
     assert SMALL.coverage(words, counts) == (2 / 4, 8 / 10)
     assert SMALL.coverage(["add", "add", "tensor"]) == (1 / 2, 2 / 3)  # one type, two tokens
-
-
-@pytest.mark.parametrize("words, counts, text", [
-    ([], None, "words: number: expected at least 1, got 0"),
-    (["add"], [1, 2], "counts: expected 1 as in words, got 2"),
-])
-def test_coverage_rejects_counts_that_do_not_fit(words, counts, text):
-    with pytest.raises(InputError, match=f"^{text}$"):
-        SMALL.coverage(words, counts)
+    with pytest.raises(InputError, match="^counts: expected 1 as in words, got 2$"):
+        SMALL.coverage(["add"], [1, 2])
 
 
 def test_the_sample_is_sorted_plain_words_whose_sememes_are_shared():
