@@ -30,15 +30,13 @@ PROJECTION = "nothing, a projection added"  # what encode takes has none here
 
 def filled(plan, key, budget, bits):
     """The plan with as much of `key` as fits into the bytes; None if nothing does."""
-    low, high = getattr(plan, key), plan.vocabulary // 2
-    if replace(plan, **{key: low}).bytes(plan.private, bits) > budget:
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        more = replace(plan, **{key: middle})
-        fits = more.bytes(more.private, bits) <= budget
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return replace(plan, **{key: low})
+    best = None
+    for size in range(getattr(plan, key), plan.vocabulary // 2 + 1):
+        more = replace(plan, **{key: size})
+        if more.bytes(more.private, bits) > budget:
+            break
+        best = more
+    return best
 
 
 def plan_of_encoding(one):

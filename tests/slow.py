@@ -3,7 +3,7 @@
 from functools import reduce
 
 import numpy as np
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 
 def close(actual, expected, rtol=1e-12):
@@ -14,6 +14,19 @@ def close(actual, expected, rtol=1e-12):
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def same(one, other):
+    """Every part of two encodings, to the bit."""
+    assert list(one.arrays) == list(other.arrays)
+    for name, array in one.arrays.items():
+        assert_array_equal(other.arrays[name], array)
+    assert_array_equal(other.index, one.index)
+    assert (one.bag is None) == (other.bag is None)
+    if one.bag is not None:
+        assert_array_equal(other.bag.toarray(), one.bag.toarray())
+    for name in ("shape", "words", "slot_names", "bag_names", "bits", "bag_derived", "bytes"):
+        assert getattr(other, name) == getattr(one, name), name
 
 
 def squares(array):
