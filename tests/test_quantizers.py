@@ -3,8 +3,6 @@
 Budget, ratios and seeds of all methods: test_related.py.
 """
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -60,14 +58,6 @@ def test_the_plan_is_what_an_encoding_takes(matrix, counts):
 def test_what_cannot_be_quantized_is_refused(change, text):
     with pytest.raises(InputError, match=f"^{text}"):
         fit(**{"matrix": np.ones((20, 8)), "ratio": 2, **change})
-
-
-def test_a_missing_faiss_is_named_with_its_command(matrix, monkeypatch):
-    """Only where it is needed."""
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(InputError, match="^faiss: expected the package.*: pip install faiss-cpu"):
-        fit(matrix, 4, "rq")
-    fit(matrix[:200], 4, "pq")
 
 
 # ------------------------------------------------------------------ rows

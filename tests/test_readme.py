@@ -81,18 +81,6 @@ def test_the_readme_is_short():
     assert len(lines) <= 90 and max(map(len, lines)) <= 120
 
 
-def test_the_map_has_the_minutes_that_notebooks_say():
-    text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    assert len(paths) == 13
-    for path in paths:
-        head = nbformat.read(path, as_version=4).cells[0].source
-        times = r"Reading time: (\d+) minutes,\s+exercises (\d+)"
-        read, exercises = re.search(times, head).groups()
-        row = next(line for line in text.splitlines() if f"notebooks/{path.name})" in line)
-        assert f"| {read} + {exercises} |" in row, path.name
-
-
 def commands(text):
     return [line.strip().split("  ")[0] for line in COMMAND.findall(text.replace("\\\n", " "))]
 

@@ -138,8 +138,9 @@ def test_a_metric_reaches_see_and_its_opponents_and_no_other(matrix, vocabulary)
         assert (with_ != without).any() == (name not in ("weighted-svd", "int8"))
 
 
-def test_a_method_that_trains_says_so_where_torch_is_missing(monkeypatch, vocabulary):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match="^torch: expected the package"):
-        registry.plan_method((V, D), vocabulary, "offline", 3)
+def test_a_method_names_the_package_that_is_missing_before_any_work(monkeypatch, vocabulary):
+    for package, name in (("torch", "offline"), ("faiss", "rq")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(InputError, match=f"^{package}: expected the package"):
+            registry.plan_method((V, D), vocabulary, name, 3)
     assert registry.plan_method((V, D), vocabulary, "direction", 3) > 0

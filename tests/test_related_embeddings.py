@@ -275,13 +275,11 @@ def test_decoder_in_numpy_is_the_decoder_that_was_trained():
     def loss(x, y, epoch):
         return ((x - y) ** 2).mean()
 
-    codes, layers = autoencoder.train(matrix, (8, 3), (5, 6), loss, epochs=50, batch_size=8)
+    codes, layers = autoencoder.train(matrix, (8, 3), (5,), loss, epochs=50, batch_size=8)
     assert (torch.random.get_rng_state() == before).all()
-    hidden = torch.tensor(codes)
-    for i, (weight, bias) in enumerate(layers):
-        hidden = torch.nn.functional.leaky_relu(hidden) if i else hidden
-        hidden = hidden @ torch.tensor(weight) + torch.tensor(bias)
+    (A, a), (B, b) = (map(torch.tensor, layer) for layer in layers)
+    hidden = torch.nn.functional.leaky_relu(torch.tensor(codes) @ A + a)
     decoded = autoencoder.decode(codes, layers)
-    assert_allclose(decoded, hidden.numpy(), rtol=1e-12, atol=1e-12)
-    start = autoencoder.decode(*autoencoder.train(matrix, (8, 3), (5, 6), loss, epochs=0))
+    assert_allclose(decoded, (hidden @ B + b).numpy(), rtol=1e-12, atol=1e-12)
+    start = autoencoder.decode(*autoencoder.train(matrix, (8, 3), (5,), loss, epochs=0))
     assert squares(matrix - decoded) < 0.9 * squares(matrix - start)
