@@ -29,6 +29,11 @@ def same(one, other):
         assert getattr(other, name) == getattr(one, name), name
 
 
+def error(matrix, rows, weights):
+    """Weighted squares of what rows (V, D) miss, as a share of those of the matrix."""
+    return weights @ ((matrix - rows) ** 2).sum(1) / (weights @ (matrix**2).sum(1))
+
+
 def squares(array):
     """The sum of squares."""
     return float((np.asarray(array) ** 2).sum())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose
-from slow import close, normal, product, slow_bag, slow_matrix, slow_row, slow_term, units_of
+from slow import close, error, normal, product, slow_bag, slow_matrix, slow_row, slow_term, units_of
 
 import see_min.fitting
 from see_min import assign, fit, relative_error
@@ -185,14 +185,12 @@ def test_the_low_rank_encoding_cannot_be_beaten_at_its_rank():
     """D22: its error is the discarded spectrum; 60 subspaces that are not its own do worse."""
     matrix, weights = decaying()
     encoding = low_rank_encoding(matrix, weights, 3)
-    error = relative_error(matrix, encoding, weights)
-    assert_allclose(error, discarded(matrix, weights, 3), rtol=1e-9)
+    least = relative_error(matrix, encoding, weights)
+    assert_allclose(least, discarded(matrix, weights, 3), rtol=1e-9)
     assert encoding.parameters == 31 * 3 + 3 * 13 and encoding.index_bytes == 0
-    rng, norm = np.random.default_rng(2), weights @ (matrix**2).sum(1)
-    for size in np.repeat([0.01, 0.1, 1.0], 20):
-        moved = encoding.projection + size * rng.standard_normal((3, 13))
-        P = np.linalg.qr(moved.T)[0].T
-        assert weights @ ((matrix - matrix @ P.T @ P) ** 2).sum(1) / norm > error
+    for seed, size in enumerate(np.repeat([0.01, 0.1, 1.0], 20)):
+        P = np.linalg.qr((encoding.projection + size * normal(3, 13, seed=seed)).T)[0].T
+        assert error(matrix, matrix @ P.T @ P, weights) > least
 
 
 def test_the_projection_spans_the_top_right_singular_vectors_of_the_weighted_matrix():
@@ -211,9 +209,9 @@ def test_the_error_beyond_the_projection_is_a_constant_of_the_history(bag):
     matrix, weights, start, _ = problem(2, inner=True, bag=bag)
     result, history = fit(matrix, start, weights, sweeps=5, ridge=0)
     assert_allclose(history[-1], relative_error(matrix, result, weights), rtol=1e-9)
-    P, norm = start.projection, weights @ (matrix**2).sum(1)
-    beyond = weights @ ((matrix - matrix @ P.T @ P) ** 2).sum(1) / norm
-    inside = weights @ ((matrix @ P.T - result.inner_rows(np.arange(V))) ** 2).sum(1) / norm
+    P = start.projection
+    beyond = error(matrix, matrix @ P.T @ P, weights)
+    inside = error(matrix @ P.T, result.inner_rows(np.arange(V)), weights) * (1 - beyond)
     assert min(history) > beyond > 1e-3
     assert_allclose(history[-1], beyond + inside, rtol=1e-9)
 
@@ -240,16 +238,12 @@ def test_no_other_projection_is_better_for_the_same_rows():
     P, Y = result.projection, result.inner_rows(np.arange(V))  # (d', D), (V, d')
     kept, _ = fit(matrix, start, weights, sweeps=1)
     close(kept.inner_rows(np.arange(V)), Y)
-
-    def error(other):
-        return weights @ ((matrix - Y @ other) ** 2).sum(1)
-
-    least, rng = error(P), np.random.default_rng(0)
-    assert least < error(start.projection) - 1e-3
+    least, rng = error(matrix, Y @ P, weights), np.random.default_rng(0)
+    assert least < error(matrix, Y @ start.projection, weights) - 1e-5
     for step in np.repeat((1e-3, 0.1, 10), 500 // 3):
         other = np.linalg.qr((P + step * rng.standard_normal(P.shape)).T)[0].T
         other *= np.sign((other * P).sum(1))[:, None]  # qr may turn a row round
-        assert error(other) > least
+        assert error(matrix, Y @ other, weights) > least
 
 
 def test_a_wrong_turn_is_seen_in_the_history(monkeypatch):
@@ -357,8 +351,7 @@ def test_nothing_depends_on_the_size_of_a_block_or_on_a_mapped_file(inner, monke
         return [fitted.rows(range(V)), np.array(history), P.T @ P, low.rows(range(V)), errors]
 
     whole = results(matrix.astype(float))
-    error = weights @ ((matrix.astype(float) - whole[3]) ** 2).sum(1)
-    assert_allclose(whole[4][1], error / (weights @ (matrix.astype(float) ** 2).sum(1)), rtol=1e-9)
+    assert_allclose(whole[4][1], error(matrix.astype(float), whole[3], weights), rtol=1e-9)
     for size in (4096, 5):
         monkeypatch.setattr(see_min.fitting, "BLOCK", size)
         for E0 in (matrix, mapped):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose
-from slow import close, normal, slow_matrix, squares
+from slow import close, error, normal, slow_matrix, squares
 
 import see_min.fitting
 import see_min.starts
@@ -46,11 +46,6 @@ def started(matrix, sizes, rank, private=0, knowledge=0, units=9, rounds=12):
     given = assign(WORDS, NOTES, plan)
     P = projection(matrix, WEIGHTS, plan.inner_dim)
     return quantizer_encoding(matrix, given, plan, P, WEIGHTS, 3, rounds), given
-
-
-def error(matrix, rows):
-    """Weighted squares of what rows (V, D) miss, as a share of those of the matrix."""
-    return WEIGHTS @ ((matrix - rows) ** 2).sum(1) / (WEIGHTS @ (matrix**2).sum(1))
 
 
 def codes_of(encoding):
@@ -121,7 +116,7 @@ def test_the_start_without_rotation_is_k_means_of_each_block():
         close(scale * start.tables[1][u, k], mean)
     assert_allclose(start.tables[0], np.eye(3)[None])
     one = np.average(matrix, axis=0, weights=WEIGHTS)  # control: a centroid for all
-    assert error(matrix, scale * start.rows(range(V))) < 0.8 * error(matrix, one)
+    assert error(matrix, scale * start.rows(range(V)), WEIGHTS) < 0.8 * error(matrix, one, WEIGHTS)
 
 
 def test_k_means_gives_the_nearest_centroid_and_never_a_larger_error_than_its_start():
@@ -162,7 +157,7 @@ def test_optimized_product_quantization_keeps_its_rotation_in_the_projection():
     off = ((matrix - scale * start.rows(range(V))) ** 2).sum(1)
     assert_allclose(off, inside + beyond, rtol=1e-10)
     plain, _ = started(matrix, (2, 4), 2, rounds=0)
-    errors = [error(matrix, scale * one.rows(range(V))) for one in (start, plain)]
+    errors = [error(matrix, scale * one.rows(range(V)), WEIGHTS) for one in (start, plain)]
     assert errors[0] < 0.98 * errors[1]  # turning is not idle here
 
 
@@ -180,7 +175,7 @@ def test_a_turn_brings_projected_rows_nearer_to_what_was_quantized(inner):
             continue
         Y = np.hstack([book[nearest(part, book)] for part, book
                        in zip(np.split(matrix @ P.T, blocks, axis=1), books)])
-        errors.append(error(matrix, Y @ P))
+        errors.append(error(matrix, Y @ P, WEIGHTS))
     assert np.diff(errors).max() <= 1e-12 and errors[-1] < errors[0] - 1e-5
     assert np.allclose(P.T @ P, P0.T @ P0) == (inner == D)
 
@@ -210,7 +205,7 @@ def test_turns_count_what_known_units_explain():
     for rounds in (1, 12):
         rng = np.random.default_rng(0)
         P, _ = turned(matrix, np.arange(V), WEIGHTS, P0, 3, 5, rng, known, rounds=rounds)
-        errors.append(error(matrix, matrix @ P.T @ P))
+        errors.append(error(matrix, matrix @ P.T @ P, WEIGHTS))
     assert max(errors) < 0.1  # the four directions of the units stay in the span
 
 
@@ -281,7 +276,7 @@ def test_a_fit_from_a_quantizer_ends_below_it(sizes, rank, private, knowledge, r
     unfitted = fit(matrix, start, WEIGHTS, sweeps=0)[0]
     rest = np.setdiff1d(np.arange(V), private_units(start.bag)[0])
     assert len(rest) == V - private
-    least = error(matrix, slow_matrix(unfitted))
+    least = error(matrix, slow_matrix(unfitted), WEIGHTS)
     first = least + ridge * penalty(matrix, start, rest)
     result, history = fit(matrix, start, WEIGHTS, units, sweeps=3, ridge=ridge, turn=True)
     assert np.diff([first, *history]).max() <= 1e-12
@@ -359,10 +354,10 @@ def test_a_fit_in_the_metric_is_a_fit_of_the_mapped_rows(C):
     start, units = started(seen, (2, 4), 4)
     result, history = fit(seen, start, WEIGHTS, units, sweeps=3, ridge=0)
     rows = replace(result, projection=result.projection @ inverse).rows(range(V))
-    assert_allclose(history[-1], error(matrix @ S, rows @ S), rtol=1e-9)
+    assert_allclose(history[-1], error(matrix @ S, rows @ S, WEIGHTS), rtol=1e-9)
     start, units = started(matrix, (2, 4), 4)
     without = fit(matrix, start, WEIGHTS, units, sweeps=3, ridge=0)[0].rows(range(V))
-    other = error(matrix @ S, without @ S)
+    other = error(matrix @ S, without @ S, WEIGHTS)
     assert history[-1] < other or np.allclose(C, np.eye(D))  # the metric is not idle
 
 

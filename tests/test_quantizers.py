@@ -5,6 +5,7 @@ Budget, ratios and seeds of all methods: test_related.py.
 
 import numpy as np
 import pytest
+from slow import error
 
 from see_min import starts
 from see_min.encoding import private_units
@@ -162,8 +163,7 @@ def test_a_metric_lowers_the_error_that_it_measures(method, matrix, weights):
     metric = root @ root.T
     with_, without = (fit8(matrix, 12, method, weights, metric=C) for C in (metric, None))
     S = starts.metric_roots(metric, 0.5)[0]
-    seen = [weights @ (((matrix - one.rows(np.arange(V))) @ S) ** 2).sum(1)
-            for one in (with_, without)]
+    seen = [error(matrix @ S, one.rows(np.arange(V)) @ S, weights) for one in (with_, without)]
     assert seen[0] < seen[1]
     assert relative_error(matrix, with_, weights) > relative_error(matrix, without, weights)
 
@@ -183,10 +183,10 @@ def test_rows_of_whole_numbers_are_within_half_a_step(bits, matrix):
     """At 8 bits; at 4 a row may give up its largest entries for a finer step, if that is better."""
     kept, top = scale_rows(matrix, bits), 2 ** (bits - 1) - 1
     steps = (kept.scale * kept.steps.astype(float))[:, None]
-    error = np.abs(kept.rows(np.arange(V)) - matrix)
+    off = np.abs(kept.rows(np.arange(V)) - matrix)
     inside = np.abs(matrix) <= steps * top
     half = np.broadcast_to(0.5 * steps, (V, D))
-    assert np.abs(kept.numbers).max() == top and (error <= half + 1e-9)[inside].all()
+    assert np.abs(kept.numbers).max() == top and (off <= half + 1e-9)[inside].all()
     largest = np.abs(matrix).max(1, keepdims=True) / top
     plain = ((np.rint(matrix / largest) * largest - matrix) ** 2).sum()
     assert ((kept.rows(np.arange(V)) - matrix) ** 2).sum() < {8: 1.01, 4: 0.95}[bits] * plain
@@ -196,15 +196,14 @@ def test_rows_of_whole_numbers_are_within_half_a_step(bits, matrix):
 def test_rows_of_whole_numbers_at_any_scale_and_of_zeros(matrix):
     for scale in (1e-30, 1.0, 1e30):
         kept = scale_rows(scale * np.vstack([matrix, np.zeros(D)]), 8)
-        error = np.abs(kept.rows(np.arange(V)) / scale - matrix).max()
-        assert error < 0.05 and not kept.rows(V).any()
+        off = np.abs(kept.rows(np.arange(V)) / scale - matrix).max()
+        assert off < 0.05 and not kept.rows(V).any()
     assert not scale_rows(np.zeros((3, 2)), 4).rows([0, 1, 2]).any()
 
 
 def test_factors_of_8_bits_are_near_the_best_of_their_rank(matrix, weights):
     kept = fit(matrix, 6, "svd-int8", weights)
     P = projection(matrix, weights, kept.inner_dim)
-    exact = weights @ ((matrix - matrix @ P.T @ P) ** 2).sum(1)
-    exact /= weights @ (matrix**2).sum(1)
+    exact = error(matrix, matrix @ P.T @ P, weights)
     assert exact < relative_error(matrix, kept, weights) < 1.05 * exact + 1e-4
     assert kept.order == 1 and kept.index is None

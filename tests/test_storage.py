@@ -1,7 +1,8 @@
-"""What a file holds: rounded parameters, packed codes, bags stored and derived; all bytes."""
+"""What a file holds: rounded parameters, packed codes, bags stored and derived; refusals."""
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -300,3 +301,98 @@ def test_float32_numbers_of_a_file_have_the_same_file_again(bits):
     assert_array_equal(steps, s)
     any_step = np.arange(2**23, 2**24, 7).astype(np.float32)[:, None]  # (N, 1)
     assert (quantize(np.float32(top * any_step), 1, bits)[1] != any_step).any()
+
+
+# ------------------------------------------------------------------ files that are refused
+
+
+def rejected(path):
+    """The text of the InputError that names the path."""
+    with pytest.raises(InputError) as caught:
+        SememeEncoding.load(path)
+    assert str(caught.value).startswith(f"{path}: expected an encoding saved by see_min, got ")
+    return str(caught.value)
+
+
+def test_a_truncated_file_is_refused_at_every_length(tmp_path):
+    path = tmp_path / "a.npz"
+    built(vocabulary(20), replace(PLAN, vocabulary=20, private=3)).save(path)
+    data = path.read_bytes()
+    for length in [*range(0, len(data), 97), *range(len(data) - 30, len(data))]:
+        path.write_bytes(data[:length])
+        rejected(path)
+
+
+def stored(path, **changes):
+    """A small file in the right format with some entries replaced; None leaves an entry out."""
+    arrays = {"format": np.array("see_min encoding 3"), "bits": np.array(0)}
+    arrays |= {"slots": np.array(["tables.0"]), "tables.0": np.ones((3, 1, 3))}
+    arrays |= {"index.shape": np.array([2, 1, 1, 2]), "index.0": pack_bits([0, 1], 2)} | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def text(data):
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+OF_BAG = {"bag_vectors": np.ones((1, 3)), "bag.shape": np.array([2, 1, 0])}
+OF_BAG |= {"bag.check": np.array(0), "bag.most": np.array(1), "bag.lengths": pack_bits([1, 0], 1)}
+OF_BAG["bag.units"] = pack_bits([], 0)
+FEW, STEP = np.array(6), np.ones((1, 1, 1))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"format": np.array("see_min encoding 2")}, "InputError: no entry format"),
+    ({"slots": None}, "KeyError: 'slots'"),
+    ({"tables.0": np.array([[["a"]]]), "index.shape": None}, "TypeError"),
+    ({"tables.0": np.full((3, 1, 3), np.nan)}, "tables[0]: expected finite numbers, got 9"),
+    ({"tables.0.step": STEP, "tables.0.shape": np.array([3, 1, 3]), "bits": FEW},
+     "codes: expected 7 bytes, got 3"),
+    ({"tables.0.step": STEP, "tables.0.shape": np.array([10**12, 1, 3]), "bits": np.array(0)},
+     "bits: expected 4 to 16, or 32, got 0"),
+    ({"index.0": pack_bits([0, 3], 2)}, "index[..., 0]: expected whole numbers from 0 to 2, got 3"),
+    ({"index.shape": np.array([2, 1, 1])}, "ValueError"),
+    ({"index.shape": np.array([10**12, 1, 1, 0])}, "index.shape: expected at most"),
+    ({"index.shape": np.array([2, 1, 1, 10**12])}, "of which 1000000000000 have any"),
+    ({"index.shape": np.array([-2, 1, 1, -2])}, "index.shape: expected at most"),
+    ({**OF_BAG, "bag.shape": np.array([10**12, 1, 0])}, "bag.shape: expected (2, 1), got (1000"),
+    ({**OF_BAG, "bag.shape": np.array([2, 1, 10**12])}, "with 1000000000000 private vectors"),
+    ({**OF_BAG, "bag.most": np.array(2**62)}, "bag.most: expected at most 1 units of a word, got"),
+    (OF_BAG, "a bag of other units: expected the words and the lexicon of the fit"),
+    ({"words": text(b"[")}, "JSONDecodeError"),
+    ({"words": text(b"[1, 2, 3]")}, "words: expected 2, one per row, got 3"),
+    ({"slot.names.0": text(b"[1]")}, "slot.names.0: expected 3, one per row, got 1"),
+])
+def test_a_foreign_or_damaged_archive_is_named_with_what_is_wrong(changes, message, tmp_path):
+    assert SememeEncoding.load(stored(tmp_path / "a.npz")).shape == (2, 3)
+    assert message in rejected(stored(tmp_path / "a.npz", **changes))
+
+
+def test_files_that_are_no_archive_are_refused(tmp_path):
+    np.savez(tmp_path / "foreign.npz", weights=np.ones(3))
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "text.npz").write_text("word 0.1 0.2\n")
+    assert "no entry format = 'see_min encoding 3'" in rejected(tmp_path / "foreign.npz")
+    for name in ("array.npy", "text.npz", "missing.npz", "."):
+        rejected(tmp_path / name)
+
+
+class Planted:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["tables.0", "format", "extra"])
+def test_a_pickled_object_is_refused_and_never_run(name, tmp_path):
+    marker = tmp_path / "marker"
+    path = stored(tmp_path / "a.npz", **{name: np.array([Planted(marker)], dtype=object)})
+    assert "allow_pickle" in rejected(path) and not marker.exists()
+    with np.load(path, allow_pickle=True) as archive:
+        archive[name]
+    assert marker.exists()  # the plant works where pickle is allowed
