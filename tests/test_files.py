@@ -22,17 +22,16 @@ def test_lines_lose_their_ends_and_the_byte_order_mark_alone(tmp_path, pack):
         assert list(read_lines(path)) == []
 
 
-def test_bytes_that_are_not_utf8_are_named_by_path_and_line(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(b"a\nb\nc\xff\n")
-    with pytest.raises(InputError, match="a:3: expected UTF-8, got byte 0xff$"):
-        list(read_lines(path))
+PACKED = gzip.compress(b"play\tplay\n" * 5)
 
 
-@pytest.mark.parametrize("cut", [3, 20, -1])
-def test_a_truncated_gzip_is_an_error_of_one_line(tmp_path, cut):
-    (tmp_path / "a").write_bytes(gzip.compress(b"play\tplay\n" * 5)[:cut])
-    with pytest.raises(InputError, match="^.*a: expected a file that can be read, got .*$"):
+@pytest.mark.parametrize("data, text", [
+    (b"a\nb\nc\xff\n", "a:3: expected UTF-8, got byte 0xff"),
+    *((PACKED[:cut], "a: expected a file that can be read, got .*") for cut in (3, 20, -1)),
+])
+def test_damaged_text_is_named_in_one_line(tmp_path, data, text):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(InputError, match=f"^.*{text}$"):
         list(read_lines(tmp_path / "a"))
 
 

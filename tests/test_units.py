@@ -1,15 +1,10 @@
 """Words -> units: no shared pad, controls, the same numbers on every machine and row order."""
 
-import hashlib
 import itertools
 import json
-import os
-import subprocess
-import sys
 import zlib
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +17,6 @@ from see_min.encoding import SememeEncoding
 from see_min.units import Annotation, shared_units
 from see_min.words.lexicon import Lexicon
 
-ROOT = Path(__file__).parents[1]
 STEMS = ["tele", "auto", "gram", "graph", "phon"]
 WORDS = [f"word{i}" for i in range(300)]
 
@@ -40,24 +34,16 @@ PAPER = Plan(300, 30, (2, 3, 5), 3, 97, private=20, knowledge=30, form="paper")
 MORPHEMES = replace(PAPER, form="morphemes")
 PLANS = [SEE, replace(SEE, per_term=False), PAPER, MORPHEMES]
 plans = pytest.mark.parametrize("plan", PLANS, ids=["see", "see-shared", "paper", "morphemes"])
-CODE = "import sys; sys.path.insert(0, 'tests'); import test_units; print(test_units.fingerprint())"
 
 
-def fingerprint():
-    """A digest of everything that each form and each control decides."""
-    parts = [repr(shuffled(NOTES, 3)), repr(random_units(WORDS, NOTES, 50))]
+def test_units_are_the_same_in_every_process_and_on_every_machine():
+    """Files of derived bags are read by them. Python's own hashes differ in every process."""
+    parts = [repr(random_units(WORDS, NOTES, 50))]
     for plan in PLANS:
         u = assign(WORDS, NOTES, plan)
         bag = None if u.bag is None else u.bag.toarray().tolist()
         parts.append(json.dumps([u.index.tolist(), u.free.tolist(), u.buckets, u.slot_names, bag]))
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def test_units_do_not_depend_on_the_hash_seed_of_the_process():
-    environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT)}
-    call = [sys.executable, "-c", CODE]
-    printed = subprocess.check_output(call, cwd=ROOT, env=environment, text=True)
-    assert printed.strip() == fingerprint()
+    assert f"{zlib.crc32(''.join(parts).encode()):08x}" == "71775d88"
 
 
 @pytest.mark.parametrize("slot_units", [61, 64, 256])
