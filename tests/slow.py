@@ -1,4 +1,4 @@
-"""Slow oracles: the formulas as loops over numpy.kron, shared by the tests of the core."""
+"""Slow oracles: the formulas as loops over numpy.kron; comparisons; shared by several tests."""
 
 from functools import reduce
 

@@ -65,11 +65,6 @@ def test_parameters_of_a_plan_are_those_of_the_encoding_built_from_it(form, per_
     assert plan.parameters != encoding.parameters
 
 
-def owns_all(plan):
-    """Whether every word has a unit of its own in every slot, or a private vector."""
-    return plan.vocabulary in (plan.slot_units, plan.private)
-
-
 @kinds
 def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_per_slot(form, per_term):
     """D28: a unit in every slot costs r sum q_j; at a limit of U less than a bag vector is left.
@@ -89,7 +84,8 @@ def test_plans_keep_to_the_budget_and_leave_less_than_one_unit_per_slot(form, pe
         assert 2 <= plan.slot_units <= plan.vocabulary and plan.rank >= 1 and min(plan.sizes) > 1
         assert 0 <= plan.private <= plan.vocabulary and 0 <= plan.knowledge <= 900
         assert plan.per_term == per_term and plan.form == form
-        small = plan.vocabulary < 1000 and (plan.slot_units < 33 or owns_all(plan))
+        every = plan.vocabulary in (plan.slot_units, plan.private)  # a part of its own for each
+        small = plan.vocabulary < 1000 and (plan.slot_units < 33 or every)
         assert plan.parameters >= 0.97 * budget or small, (plan, budget)
         seen += 1
     assert seen > 500

@@ -175,18 +175,13 @@ def decaying():
     return (left * 0.5 ** np.arange(13)) @ right / np.sqrt(weights)[:, None], weights
 
 
-def discarded(matrix, weights, rank):
-    """Squares of the singular values after `rank` of diag(sqrt f) E0, as a share of all."""
-    squares = np.linalg.svd(np.sqrt(weights)[:, None] * matrix, compute_uv=False) ** 2
-    return squares[rank:].sum() / squares.sum()
-
-
 def test_the_low_rank_encoding_cannot_be_beaten_at_its_rank():
     """D22: its error is the discarded spectrum; 60 subspaces that are not its own do worse."""
     matrix, weights = decaying()
     encoding = low_rank_encoding(matrix, weights, 3)
     least = relative_error(matrix, encoding, weights)
-    assert_allclose(least, discarded(matrix, weights, 3), rtol=1e-9)
+    spectrum = np.linalg.svd(np.sqrt(weights)[:, None] * matrix, compute_uv=False) ** 2
+    assert_allclose(least, spectrum[3:].sum() / spectrum.sum(), rtol=1e-9)
     assert encoding.parameters == 31 * 3 + 3 * 13 and encoding.index_bytes == 0
     for seed, size in enumerate(np.repeat([0.01, 0.1, 1.0], 20)):
         P = np.linalg.qr((encoding.projection + size * normal(3, 13, seed=seed)).T)[0].T
