@@ -6,7 +6,6 @@
 
 import copy
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
@@ -34,6 +33,7 @@ class SememeEmbedding(nn.Module):
         super().__init__()
         self.order, self.rank, self.inner_dim = encoding.order, encoding.rank, encoding.inner_dim
         self.num_embeddings, self.embedding_dim = encoding.shape
+        self.slot_units = len(encoding.tables[-1])  # a shard of a table does not say it
         self.padding_idx, self.scale = padding_idx, scale
         self.bits, self.notes = encoding.bits, {name: getattr(encoding, name) for name in NOTES}
         self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
@@ -100,7 +100,7 @@ class SememeEmbedding(nn.Module):
         if self.cached:
             return self.cache.index_select(0, ids)
         if self.coded:  # sum_k a_k (x) leaf_k of all words is one product
-            leaf = gather(self.table_1, self.code_places(ids))  # (W, r, q)
+            leaf = gather(self.table_1.transpose(0, 1), self.code_places(ids))  # (W, r, q)
             products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf).flatten(1)  # (W, d')
         else:
             products = entangled_rows(self.leaves(ids))  # (W, d')
@@ -127,11 +127,11 @@ class SememeEmbedding(nn.Module):
         return [gather(table, unit * r + term) for table, unit in zip(self.tables, units)]
 
     def code_places(self, ids=None):
-        """Rows of the flat table 1 (U r, q) that `coded` words use, without ids all: (W, r)."""
+        """Rows of table 1 as (r U, q) that `coded` words use, without ids all: (W, r)."""
         codes = self.index_1[..., 0]  # (V, r)
         codes = codes if ids is None else codes.index_select(0, ids)  # (W, r)
-        term = torch.arange(codes.shape[1], dtype=torch.int32, device=codes.device)  # (r,)
-        return torch.add(term, codes, alpha=len(term))
+        term = torch.arange(self.rank, dtype=torch.int32, device=codes.device)  # (r,)
+        return codes.int().add_(self.slot_units * term)
 
     def bags(self, ids):
         """(units, offsets, weights) as `F.embedding_bag` takes them: row after row of M[ids].
@@ -214,7 +214,27 @@ class SememeEmbedding(nn.Module):
         """
         if self.table_0.is_meta:
             raise InputError("embedding: expected weights in memory, got offloaded ones")
-        return replace(_encoding_of(self.state_dict()), bits=self.bits, **self.notes)
+        arrays = {None: None}  # a table of several slots stays one array
+        for parameter in self.parameters():
+            exact = parameter.float() if parameter.dtype == torch.bfloat16 else parameter
+            arrays[parameter] = exact.detach().cpu().numpy()
+        tables = [arrays[table] for table in self.tables]
+        projection, vectors = arrays[self.projection], arrays[self.bag_vectors]
+        index, bag = self._index(), None
+        if vectors is not None:
+            ends = np.append(0, _numbers(self.bag_lengths).cpu().cumsum(0))  # (V + 1,)
+            units, shape = _numbers(self.bag_units).cpu(), (len(ends) - 1, len(vectors))
+            bag = scipy.sparse.csr_array((np.ones(len(units)), units, ends), shape=shape)
+        return SememeEncoding(tables, index, projection, bag, vectors, bits=self.bits, **self.notes)
+
+    def _index(self):
+        """The index (V, k, n) of an encoding: 0 where a slot has one unit; None of words."""
+        slots = [getattr(self, f"index_{j}") for j in range(self.order)]
+        known = [None if slot is None else _numbers(slot).cpu() for slot in slots]  # (V, k)
+        some = next((one for one in known if one is not None), None)
+        if some is None:
+            return None
+        return np.stack([torch.zeros_like(some) if one is None else one for one in known], axis=-1)
 
 
 class TiedHead(nn.Module):
@@ -274,28 +294,6 @@ def cached_rows(model):
     finally:
         for module in own:
             module.cache = module.held = None
-
-
-def _encoding_of(state):
-    """The encoding whose tensors a state dict holds; of one memory: one table."""
-    arrays, once = {}, {}
-    for key, tensor in state.items():
-        exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-        exact = _numbers(tensor) if tensor.dtype == torch.uint8 else exact
-        place = tensor.data_ptr(), tensor.dtype, tensor.shape  # 0 for empty tensors
-        arrays[key] = once.setdefault(place, exact.detach().cpu().numpy())
-    slots = range(sum(name.startswith("table_") for name in arrays))
-    index = bag = None
-    stored = [arrays.get(f"index_{j}") for j in slots]
-    some = next((one for one in stored if one is not None), None)
-    if some is not None:  # a slot with one unit has no index
-        index = np.stack([np.zeros_like(some) if one is None else one for one in stored], axis=-1)
-    if "bag_vectors" in arrays:
-        ends = np.append(0, np.cumsum(arrays["bag_lengths"]))  # (V + 1,)
-        units, shape = arrays["bag_units"], (len(ends) - 1, len(arrays["bag_vectors"]))
-        bag = scipy.sparse.csr_array((np.ones(len(units)), units, ends), shape=shape)
-    tables = [arrays[f"table_{j}"] for j in slots]
-    return SememeEncoding(tables, index, arrays.get("projection"), bag, arrays.get("bag_vectors"))
 
 
 def _digits(array, count):

@@ -7,7 +7,7 @@ Where slot 1 has one unit, and a word a code c_k per term, no row is made. With 
 is a matrix (g, q):
 
     leaves    score[v] = sum_k leaf_vk w_k + sum_{u in bag(v)} b_u z
-    units     score[v] = sum_k S[c_vk, k] + ...,  S[u, k] = leaf_uk w_k    r additions per state
+    units     score[v] = sum_k S[k, c_vk] + ...,  S[k, u] = leaf_uk w_k    r additions per state
 
 Units are for few states (N <= q), and for a CPU, where they take less time than products with
 leaves. All but units on a CPU is plain autograd, and nothing waits for an accelerator, so that
@@ -40,14 +40,7 @@ def head_scores(embedding, z):
     z = prepared(embedding, z)
     if not embedding.coded or torch.compiler.is_exporting():  # which leaves N open
         return by_parts(row_scores, embedding, z)
-    if on_cpu(z):
-        return padded(embedding, unit_sums(embedding, z))
-    scores = by_parts(code_scores, embedding, z)  # (N, V)
-    if embedding.bag_vectors is not None:
-        words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
-        bags = F.embedding_bag(units, bag_scores(embedding, z), starts, mode="sum")  # (N', N)
-        scores = scores.index_add(1, words, bags.T)
-    return padded(embedding, scores)
+    return (unit_sums if on_cpu(z) else code_sums)(embedding, z)
 
 
 def prepared(embedding, z):
@@ -62,13 +55,6 @@ def prepared(embedding, z):
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         z = z if z.dtype == torch.float64 else z.to(torch.get_autocast_dtype(kind))
     return z
-
-
-def padded(embedding, scores):
-    """Scores (N, V), that of `padding_idx` times `padding`."""
-    if embedding.padding_idx is not None:
-        scores[:, embedding.padding_idx] *= embedding.padding.to(scores.dtype)
-    return scores
 
 
 def by_parts(compute, embedding, z):
@@ -117,78 +103,103 @@ def row_scores(embedding, z, ids):
     return z @ embedding.inner_rows(ids).to(z.dtype).T
 
 
+def code_sums(embedding, z):
+    """Scores (N, V) of codes: those of leaves by parts, those of bags of all words at once."""
+    scores = by_parts(code_scores, embedding, z)  # (N, V)
+    if embedding.bag_vectors is not None:
+        words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
+        bags = F.embedding_bag(units, bag_scores(embedding, z), starts, mode="sum")  # (N', N)
+        scores = scores.index_add(1, words, bags.T)
+    return padded(embedding, scores.T).T
+
+
+def padded(embedding, scores):
+    """Scores or gradients (V, N), in place, that of `padding_idx` times `padding`."""
+    if embedding.padding_idx is not None:
+        scores[embedding.padding_idx] *= embedding.padding.to(scores.dtype)
+    return scores
+
+
 def code_scores(embedding, z, ids):
     """The sums over k, (N, W), of some words."""
-    w, places = leaf_weights(embedding, z), embedding.code_places(ids)  # (N, r, q), (W, r)
-    if len(z) > w.shape[2]:
-        leaves = gather(embedding.table_1.to(z.dtype), places)  # (W, r, q)
-        return w.flatten(1) @ leaves.flatten(1).T
-    return gather(leaf_scores(embedding, w), places).sum(1).T  # from (W, r, N)
+    leaves, w = leaves_and_weights(embedding, z)  # (r, U, q), (r, q, N)
+    places = embedding.code_places(ids)  # (W, r)
+    if len(z) > leaves.shape[2]:
+        return w.flatten(0, 1).T @ gather(leaves, places).flatten(1).T  # (N, r q) (r q, W)
+    return gather(leaves @ w, places).sum(1).T  # from (W, r, N)
 
 
-def leaf_weights(embedding, z):
-    """w_k = a_k z for each term, (N, r, q)."""
-    first = embedding.table_0[0].to(z.dtype)  # (r, g)
-    return torch.einsum("kg,ngq->nkq", first, z.unflatten(1, (first.shape[1], -1)))
-
-
-def leaf_scores(embedding, w):
-    """S[u, k] = leaf_uk w_k, (U, r, N)."""
-    return torch.einsum("ukq,nkq->ukn", embedding.table_1.to(w.dtype), w)
+def leaves_and_weights(embedding, z):
+    """The leaves of each term (r, U, q), and w_k = a_k z (r, q, N); their products are S."""
+    first, second = (table.to(z.dtype) for table in embedding.tables)  # (1, r, g), (U, r, q)
+    z = z.T.unflatten(0, (first.shape[2], -1))  # (g, q, N)
+    w = (first[0] @ z.flatten(1)).unflatten(1, z.shape[1:])  # (r, q, N), from (r, g) (g, q N)
+    return second.transpose(0, 1), w
 
 
 def bag_scores(embedding, z):
-    """b_u z for each unit of the bag, (B, N)."""
-    return embedding.bag_vectors.to(z.dtype) @ z.T
+    """b_u z for each unit of the bag, (B, N); without a bag B = 0."""
+    vectors = embedding.bag_vectors  # (B, d')
+    return z.new_empty(0, len(z)) if vectors is None else vectors.to(z.dtype) @ z.T
 
 
 @torch.compiler.disable  # a loop of small steps and a custom backward: nothing to fuse
 def unit_sums(embedding, z):
-    """Scores (N, V) as sums over the units of each word, TILE states at a time."""
-    codes = embedding.held if embedding.held is not None else embedding.code_places()  # (V, r)
-
-    def scores(states):
-        S = leaf_scores(embedding, leaf_weights(embedding, states)).flatten(0, 1)  # (U r, T)
-        if embedding.bag_vectors is not None:
-            S = torch.cat([S, bag_scores(embedding, states)])  # (U r + B, T)
-        return UnitSums.apply(embedding, codes, S)  # (T, V)
-
-    if torch.is_grad_enabled():
-        return torch.cat([scores(states) for states in z.split(TILE)])  # (N, V)
-    whole = z.new_empty(len(z), len(codes))  # (N, V), once: `cat` would hold all tiles beside it
-    for states, tile in zip(z.split(TILE), whole.split(TILE)):
-        tile.copy_(scores(states))
-    return whole
+    """Scores (N, V) as sums over the units of each word."""
+    return UnitSums.apply(embedding, *leaves_and_weights(embedding, z), bag_scores(embedding, z))
 
 
 class UnitSums(torch.autograd.Function):
-    """For each word the sum of S (U r + B, T) over its units, (T, V); the gradient of a unit is the
-    sum over its words. Both as `embedding_bag` makes them."""
+    """For each word the sum of S and of bag scores (B, N) over its units, (N, V); the gradient of a
+    unit is the sum over its words. Both as `embedding_bag` makes them, TILE states at a time."""
 
     @staticmethod
-    def forward(ctx, embedding, codes, S):
-        first = embedding.table_1[..., 0].numel()  # U r; asked here, as shards do not say it later
-        ctx.embedding, ctx.rows = embedding, (first, len(S))
-        sums = F.embedding_bag(codes, S, mode="sum")  # (V, T)
-        if embedding.bag_vectors is not None:
-            words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
-            bags = F.embedding_bag(units, S[first:], starts, mode="sum")  # (N', T)
-            sums.index_add_(0, words, bags)
-        return sums.T  # (T, V)
+    def forward(ctx, embedding, leaves, w, bags):
+        ctx.embedding = embedding
+        ctx.save_for_backward(leaves, w, bags)
+        codes = embedding.held if embedding.held is not None else embedding.code_places()  # (V, r)
+        scores = w.new_empty(w.shape[2], len(codes))  # (N, V)
+        for w_tile, bag_tile, out in tiles(w, bags, scores.T):
+            S = (leaves @ w_tile).flatten(0, 1)  # (r U, T)
+            sums = F.embedding_bag(codes, S, mode="sum")  # (V, T)
+            if len(bags):
+                words, units, starts = embedding.bagged  # (N',), (entries of M,), (N',)
+                sums.index_add_(0, words, F.embedding_bag(units, bag_tile, starts, mode="sum"))
+            out.T.copy_(padded(embedding, sums).T)  # (T, V): of the two `copy_`, the faster
+        return scores
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        words, starts = words_of_units(ctx.embedding, *ctx.rows)  # (V r + entries,), (U r + B,)
-        gradient = gradient.T.clone(memory_format=torch.contiguous_format)  # (V, T), also if T = 1
-        return None, None, F.embedding_bag(words, gradient, starts, mode="sum")
+        leaves, w, bags = ctx.saved_tensors  # (r, U, q), (r, q, N), (B, N)
+        first = leaves[..., 0].numel()  # r U
+        words, starts = words_of_units(ctx.embedding, first + len(bags))
+        dleaves = torch.zeros_like(leaves, dtype=summing(leaves.dtype))
+        dw, dbags = torch.empty_like(w), torch.empty_like(bags)
+        for given, w_tile, dw_tile, dbag_tile in tiles(gradient.T, w, dw, dbags):
+            given = given.clone(memory_format=torch.contiguous_format)  # (V, T), also if T = 1
+            padded(ctx.embedding, given)
+            dS, dbag = F.embedding_bag(words, given, starts, mode="sum").tensor_split([first])
+            dS = dS.unflatten(0, leaves.shape[:2])  # (r, U, T), dbag (B, T)
+            dleaves += dS @ w_tile.mT
+            dw_tile.copy_(leaves.mT @ dS)  # (r, q, T)
+            dbag_tile.copy_(dbag)
+        return None, dleaves.to(leaves.dtype), dw, dbags
 
 
-def words_of_units(embedding, first, rows):
-    """The words that have unit 0, 1, .. of S, one after the other, and where each unit begins.
+def tiles(*tensors):
+    """TILE states, the last axis of each, at a time."""
+    return zip(*(tensor.split(TILE, -1) for tensor in tensors))
 
-    S has so many `rows`, those of the bag from `first` on. Kept from the first backward pass on:
-    sorting takes as long as a pass.
+
+def summing(dtype):
+    """The type that sums gradients: bfloat16 has too few bits to add many numbers."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def words_of_units(embedding, rows):
+    """The words that have unit 0, 1, .. of S, then of the bag, one after the other, and where each
+    of so many `rows` begins. Kept from the first backward pass on: sorting takes as long as a pass.
     """
     if embedding.sorted_words is None:
         codes, ids = embedding.code_places(), embedding.all_ids()  # (V, r), (V,)
@@ -196,24 +207,23 @@ def words_of_units(embedding, first, rows):
         if embedding.bag_vectors is not None:
             own, bags, starts = embedding.bagged  # (N',), (entries of M,), (N',)
             lengths = torch.diff(starts, append=starts.new_tensor([len(bags)]))  # (N',)
+            first = embedding.rank * embedding.slot_units  # of the bag
             units = torch.cat([units, bags.int() + first])  # (V r + entries of M,)
             words = torch.cat([words, own.repeat_interleave(lengths)])
         units, order = units.sort()
-        starts = torch.searchsorted(units, torch.arange(rows, dtype=units.dtype))  # (U r + B,)
+        starts = torch.searchsorted(units, torch.arange(rows, dtype=units.dtype))  # (r U + B,)
         embedding.sorted_words = words[order].int(), starts.int()
     return embedding.sorted_words
 
 
 def gather(table, places):
-    """Rows of a table (U, r, q) at places (W, r) of U r, (W, r, q)."""
+    """Rows (W, r, q) of a table (U, r, q) or (r, U, q) at places (W, r) of all U r rows."""
     return Gather.apply(table.flatten(0, 1), places.flatten()).unflatten(0, places.shape)
 
 
 class Gather(torch.autograd.Function):
-    """Rows (N, q) of a table (M, q) at places (N,), whose gradients are summed in float32.
-
-    bfloat16 has too few bits to add many numbers; and on a CPU `index_select` adds row by row.
-    """
+    """Rows (N, q) of a table (M, q) at places (N,): on a CPU `index_select` adds gradients row by
+    row, and everywhere in their own type."""
 
     @staticmethod
     def forward(ctx, table, places):
@@ -224,8 +234,7 @@ class Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         places, = ctx.saved_tensors
-        wide = torch.float32 if ctx.dtype in (torch.bfloat16, torch.float16) else ctx.dtype
-        gradient = gradient.to(wide)  # (N, q)
+        gradient = gradient.to(summing(ctx.dtype))  # (N, q)
         total = gradient.new_zeros(ctx.rows, gradient.shape[1])  # (M, q)
         if gradient.device.type == "cpu":  # there index_add_ takes rows one by one on one core
             total.scatter_add_(0, places.long()[:, None].expand_as(gradient), gradient)
