@@ -218,17 +218,14 @@ def gradients(model):
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def test_checkpointing_compiling_and_a_type_of_16_bits(model):
+def test_checkpointed_and_compiled_models_have_the_outputs_and_gradients_of_the_plain_one(model):
     expected = gradients(model)
     assert len(expected) == len(list(model.parameters()))
-    twin = copy.deepcopy(model)
+    twin = copy.deepcopy(model).train()
     twin.gradient_checkpointing_enable()
-    for ours, theirs in zip(gradients(twin.train()), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    compiled = torch.compile(copy.deepcopy(model), backend="aot_eager")
-    torch.testing.assert_close(outputs(compiled), outputs(model), rtol=1e-4, atol=1e-4)
-    half = copy.deepcopy(model).to(torch.bfloat16)
-    assert all(one.dtype == torch.bfloat16 and one.isfinite().all() for one in gradients(half))
+    for other in (twin, torch.compile(copy.deepcopy(model), backend="aot_eager")):
+        torch.testing.assert_close(gradients(other), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(outputs(other), outputs(model), rtol=1e-4, atol=1e-4)
 
 
 # ------------------------------------------------------------------ adapters
