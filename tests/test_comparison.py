@@ -136,6 +136,18 @@ def test_ratios_out_of_reach_are_refused_before_any_work_or_left_out_with_all(da
         reachable((V, D), data[1], ("svd",), (500,), lines.append)
 
 
+def test_forms_that_count_parameters_may_be_rounded(data):
+    """word2ket: 5 numbers of 8 bits a word and term, a step per table and term; see has its own."""
+    names = ("word2ket", "svd", "see", "tt")
+    plain, few = (run_comparison(*data, names, (2,), log=str, sweeps=1, bits=bits)[1:]
+                  for bits in (None, 8))
+    assert few[0]["parameters"] == plain[0]["parameters"] == few[0]["bytes"] - 8
+    assert 0 < abs(few[0]["error"] - plain[0]["error"]) < 0.01
+    assert few[1]["bytes"] < 0.3 * plain[1]["bytes"]
+    for before, after in zip(plain[2:], few[2:]):
+        assert before | {"seconds": 0} == after | {"seconds": 0}
+
+
 def a_row(method, ratio, seed, score, rare=None):
     sizes = {"parameters": 10, "bytes": 40, "error": score, "weighted_error": 0.1, "cosine": 0.9}
     return {"method": method, "ratio": ratio, "seed": seed, "seconds": 1.0, **sizes,
@@ -181,6 +193,7 @@ def test_flags_that_make_no_sense_are_refused(command, tmp_path, capsys):
     assert "method: expected one of see, " in refused(capsys, *command, "--methods", "lsa")
     for mix in ("1", "nan", "-0.1"):
         assert "mix: expected 0 to below 1, got " in refused(capsys, *command, "--mix", mix)
+    assert "bits: expected 4 to 16, or 32, got 3" in refused(capsys, *command, "--bits", 3)
     big = "seed: expected 0 to 2^63 - 1, got 9999999999999999999"
     assert big in refused(capsys, *command, "--seeds", 9999999999999999999)
     assert not (tmp_path / "out").exists()

@@ -22,6 +22,7 @@ from see_min.fitting import check_finite_rows, frequency_weights, relative_error
 from see_min.recipe import FIT_POWER, MIX
 from see_min.related import registry
 from see_min.starts import mapped, metric_roots
+from see_min.storage import check_bits, rounded
 from see_min.words.formats import load_lexicon
 
 RATIOS = (10, 20, 40, 80)
@@ -86,12 +87,14 @@ def reachable(shape, vocabulary, methods, ratios, log=None, **options):
 
 
 def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, seeds=(0,),
-                   benchmarks=None, sentences=None, log=print, metric=None, mix=MIX, **options):
+                   benchmarks=None, sentences=None, log=print, metric=None, mix=MIX, bits=None,
+                   **options):
     """All methods, ratios and seeds: rows of `measure_rows` with method, ratio, seed, seconds.
 
     The dense matrix is first. Methods that draw no random numbers run with the first seed alone.
     With "all" among the methods, ratios that a method cannot reach are left out; else they are
-    refused before any work. Metric, mix and the options are those of `see_min.recipe.encode`.
+    refused before any work. Metric, mix and the options are those of `see_min.recipe.encode`; with
+    `bits`, encodings that count parameters are rounded to so many, and their bytes are of these.
     """
     check_finite_rows(matrix)
     names, benchmarks = registry.check_methods(methods), benchmarks or {}
@@ -108,6 +111,8 @@ def run_comparison(matrix, vocabulary, methods=registry.METHODS, ratios=RATIOS, 
     for done, (ratio, method, seed) in enumerate(work, start=1):
         start = time.perf_counter()
         approximation = registry.approximate(matrix, vocabulary, method, ratio, seed, **options)
+        if bits is not None and getattr(approximation, "bits", bits) is None:
+            approximation = rounded(approximation, bits)
         seconds = time.perf_counter() - start
         row = {"method": method, "ratio": ratio, "seed": seed, "seconds": seconds}
         rows.append(row | measured(approximation))
@@ -200,6 +205,8 @@ def add_arguments(parser):
                         help="default: 0")
     parser.add_argument("--mix", type=float, default=MIX, metavar="X",
                         help="share of the text's metric in the fit (default: 0.7; 0: none)")
+    parser.add_argument("--bits", type=int, metavar="B",
+                        help="of a parameter of encodings that count parameters (default: 32)")
     parser.add_argument("--layers", action="store_true",
                         help="compare methods for the blocks of a small GPT and BERT instead")
     parser.add_argument("--quick", action="store_true",
@@ -216,6 +223,8 @@ def run(arguments, command):
     given = arguments.methods or registry.METHODS
     registry.check_methods(given)
     check_mix(arguments.mix)
+    if arguments.bits is not None:
+        check_bits(arguments.bits)
     for seed in arguments.seeds:
         check_seed(seed)
     check_writable(arguments.out)
@@ -232,7 +241,7 @@ def run(arguments, command):
     rows = run_comparison(
         source.matrix, vocabulary, given, tuple(dict.fromkeys(arguments.ratios or RATIOS)),
         tuple(dict.fromkeys(arguments.seeds)), benchmarks, sentences, reports.progress,
-        metric=_metric(source, arguments), mix=arguments.mix,
+        metric=_metric(source, arguments), mix=arguments.mix, bits=arguments.bits,
         sweeps=1 if arguments.quick else None)
     task = {"source": source.name, "rows": V, "dimension": D, "lexicon": arguments.lexicon}
     reports.write_report({"task": task, "rows": rows}, command, arguments.out, "compare", table,
