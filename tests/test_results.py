@@ -97,6 +97,13 @@ def comparison_table():
     return ["| | " + " | ".join(names) + " |", "|---" * (len(ratios) + 1) + "|", *found]
 
 
+def bytes_table():
+    """MorphTE's and word2ket's forms in 8 bits beside see: stored bytes, error and scores."""
+    rows = read("morphte")
+    return [f"| {row['method']} | {row['bytes']:,} | 1/{rows[0]['bytes'] / row['bytes']:.1f} | "
+            + " | ".join(f"{score(row, name):.3f}" for name in SCORES) + " |" for row in rows]
+
+
 def gain_table():
     """What the lexicon adds: scores of see-derived less those of its shuffled control."""
     rows = read("minilm_compare")
@@ -208,8 +215,10 @@ def tables():
     for name, lines in results.items():
         results[name] = [*lines, read(name, "command"), stored_line(name)], "docs/results.md"
     results["README"] = readme_table(), "README.md"
+    papers = [*bytes_table(), read("morphte", "command")]
     two, added = (read(name, "command") for name in ("two_languages", "added_words"))
     return results | {
+        "morphte": (papers, "docs/results.md"),
         "new_words": (new_words_tables(), NEW_WORDS),
         "two_languages": ([*two_languages_tables(), two], NEW_WORDS),
         "added_words": ([*added_words_table(), added], NEW_WORDS),
