@@ -1,7 +1,8 @@
 """The benchmark: what is timed computes what it should at equal budgets, memory is counted."""
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from tiny import call
@@ -12,11 +13,11 @@ from see_min.errors import InputError  # noqa: E402
 from see_min.experiments import benchmark  # noqa: E402
 from see_min.experiments.benchmark import (  # noqa: E402
     CACHED,
-    COMPILED,
     QUICK,
     Bench,
     LowRank,
-    TimedCall,
+    cached_rows,
+    call_once,
     count_bytes,
     count_parameters,
     make_modules,
@@ -63,28 +64,24 @@ def test_cached_rows_are_there_within_the_measurement_alone(modules):
     for name, held in (("see", "held"), ("see, by parameters", "cache")):
         module, seen = modules[name], []
 
-        def call(h, module=module, held=held, seen=seen):
+        def call(module=module, held=held, seen=seen):
             seen.append(getattr(module, held) is not None)
-            return module.scores(h)
+            return call_once(module.scores, torch.randn(2, 32))
 
-        measure_calls({CACHED: TimedCall(module, call, torch.randn(2, 32), cached=True)}, 1, CPU)
-        assert all(seen) and getattr(module, held) is None
+        measure_calls({CACHED: call, "see": call}, 1, CPU, {CACHED: partial(cached_rows, module)})
+        assert seen.count(True) == seen.count(False) > 1 and getattr(module, held) is None
 
 
-def test_every_timed_backward_begins_without_gradients():
-    module, x, before = LowRank(7, 5, 2), torch.arange(3), []
-
-    def call(ids):
-        before.append(module.left.grad is None)
-        return module(ids)
-
-    timed = TimedCall(module, call, x, torch.ones(3, 5))
-    for _ in range(2):
-        timed.seconds()
-        assert before[-1] and module.left.grad is not None
-    timed.clear()
-    TimedCall(module, module, x)()
-    assert module.left.grad is None
+def test_a_timed_backward_computes_all_gradients_and_keeps_none():
+    module, x = LowRank(7, 5, 2), torch.arange(3)
+    found = {}
+    for name in ("left", "right"):
+        getattr(module, name).register_hook(partial(found.__setitem__, name))
+    out = call_once(module, x, torch.ones(3, 5), [*module.parameters()])
+    assert out.shape == (3, 5) and found.keys() == {"left", "right"}
+    assert torch.equal(found["right"], module.left[:3].sum(0)[:, None].expand(2, 5))
+    assert all(p.grad is None for p in module.parameters())
+    assert not call_once(module, x).requires_grad
 
 
 def test_peak_counts_what_is_held_at_once_beyond_the_result():
@@ -113,15 +110,9 @@ def test_every_part_is_measured_once_per_method_and_call(report):
         assert row["ratio"] == row["ms"] / dense[key[:2]]
 
 
-def test_bfloat16_and_compiled_calls_are_measured_through_the_same_code(monkeypatch):
-    made = []
-    monkeypatch.setattr(torch, "compile", lambda call: made.append(call) or call)
-    small = Bench(**asdict(TASK) | {"bf16": True, "compiled": True, "states": (1,), "repeats": 1})
-    found = run_bench(small, log=lambda line: None)["rows"]
-    compiled = [row for row in found if row["method"] == COMPILED]
-    assert len(compiled) == len(made) == 4 and all(row["ratio"] > 0 for row in compiled)
-    assert {row["part"] for row in compiled} == {"lookup", "head"}
-    assert not [row for row in run_bench(TASK, print)["rows"] if row["method"] == COMPILED]
+def test_bfloat16_is_measured_through_the_same_code(report):
+    found = run_bench(replace(TASK, bf16=True, repeats=1), log=lambda line: None)["rows"]
+    assert [row["method"] for row in found] == [row["method"] for row in report["rows"]]
 
 
 def test_the_command_writes_data_and_tables(report, tmp_path, monkeypatch, capsys):

@@ -7,9 +7,9 @@ busy for a while slows all of them, and the ratios to dense stay meaningful.
 
 import os
 import statistics
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import accumulate
 from math import sqrt
 
@@ -33,7 +33,6 @@ from see_min.toy.training import pick_device
 from see_min.units import Annotation, assign, shared_units
 
 CACHED = "see, cached"  # within `cached_rows`: of heads without gradients alone
-COMPILED = "see, compiled"  # by torch.compile
 MOST = 2**32  # numbers of a matrix
 CALLS = ("forward", "forward+backward")
 TITLES = {"lookup": "Look-up of {:,} random ids", "head": "Tied head, {:,} hidden states"}
@@ -51,7 +50,6 @@ class Bench:
     repeats: int = 15
     device: str = "auto"
     bf16: bool = False
-    compiled: bool | None = None  # `see` by torch.compile, too; None: on a GPU
     seed: int = 0
 
 
@@ -130,49 +128,20 @@ def make_modules(task, dimension, words, annotations):
     return out
 
 
-@dataclass
-class TimedCall:
-    """One call that is measured: without a graph, or forward and backward given a gradient."""
+def call_once(work, x, gradient=None, leaves=()):
+    """`work(x)` without a graph; given a gradient of it, also those of the leaves."""
+    if gradient is None:
+        with torch.no_grad():
+            return work(x)
+    out = work(x)
+    torch.autograd.grad(out, leaves, gradient)
+    return out
 
-    module: nn.Module
-    call: Callable
-    x: torch.Tensor
-    gradient: torch.Tensor | None = None
-    cached: bool = False
 
-    def __call__(self):
-        if self.gradient is None:
-            with torch.no_grad():
-                return self.call(self.x)
-        out = self.call(self.x)
-        out.backward(self.gradient)
-        return out
-
-    def clear(self):
-        """Without this, gradients would be added to those of the call before."""
-        self.module.zero_grad(set_to_none=True)
-        self.x.grad = None
-
-    def context(self):
-        """Where rows are cached, this happens once and is not timed."""
-        return cached_rows(self.module) if self.cached else nullcontext()
-
-    def seconds(self):
-        """Of one call; the device is waited for."""
-        threads = torch.get_num_threads()
-        timer = Timer("work()", "work.clear()", globals={"work": self}, num_threads=threads)
-        with self.context():
-            return timer.timeit(1).median
-
-    def peak_bytes(self, device):
-        """Of one call, the rows that it caches included."""
-        self.clear()
-
-        def whole():
-            with self.context():
-                return self()
-
-        return peak_bytes(whole, device)
+def seconds(call):
+    """Of one call; the device is waited for."""
+    threads = torch.get_num_threads()
+    return Timer("call()", globals={"call": call}, num_threads=threads).timeit(1).median
 
 
 def peak_bytes(call, device):
@@ -196,13 +165,22 @@ def peak_bytes(call, device):
     return max(0, peak - result.nbytes)
 
 
-def measure_calls(calls, repeats, device):
-    """{name of a call: peak_bytes; median, least and most of ms}, timed in turn."""
-    peaks = {name: call.peak_bytes(device) for name, call in calls.items()}  # the warm-up, too
+def measure_calls(calls, repeats, device, contexts=None):
+    """{name of a call: peak_bytes; median, least and most of ms}, timed in turn.
+
+    Entering the context of a call, if it has one, is not timed; its memory counts.
+    """
+
+    def within(name, work):
+        with (contexts or {}).get(name, nullcontext)():
+            return work(calls[name])
+
+    peaks = {name: peak_bytes(partial(within, name, lambda call: call()), device)
+             for name in calls}  # the warm-up, too
     ms = {name: [] for name in calls}
     for turn in range(repeats):
         for name in np.random.default_rng(turn).permutation(list(calls)).tolist():
-            ms[name].append(1000 * calls[name].seconds())
+            ms[name].append(1000 * within(name, seconds))
     return {name: {"peak_bytes": peaks[name], "ms": statistics.median(own), "low": min(own),
                    "high": max(own), "repeats": len(own)} for name, own in ms.items()}
 
@@ -211,25 +189,25 @@ def call_rows(task, part, size, dimension, modules):
     """Rows of one part, "lookup" of `size` ids or "head" of `size` hidden states, both calls."""
     draw, weight = torch.Generator().manual_seed(task.seed), modules["dense"].weight
     if part == "lookup":
-        x, width = torch.randint(task.rows, (size,), generator=draw).to(weight.device), dimension
-        work = modules
+        x = torch.randint(task.rows, (size,), generator=draw).to(weight.device)
+        width, work, inputs = dimension, modules, []
     else:
         x = torch.randn(size, dimension, generator=draw).to(weight).requires_grad_()
-        width, work = task.rows, {name: module.scores for name, module in modules.items()}
+        width, inputs = task.rows, [x]
+        work = {name: module.scores for name, module in modules.items()}
     gradient, rows, see = torch.randn(size, width, generator=draw).to(weight), [], modules["see"]
     for call in CALLS:
         given = None if call == "forward" else gradient
-        calls = {name: TimedCall(modules[name], work[name], x, given) for name in modules}
+        calls = {name: partial(call_once, work[name], x, given, [*module.parameters(), *inputs])
+                 for name, module in modules.items()}
+        of, contexts = modules, {}
         if part == "head" and call == "forward":
-            calls[CACHED] = TimedCall(see, see.scores, x, cached=True)
-        if task.compiled or task.compiled is None and weight.is_cuda:
-            calls[COMPILED] = TimedCall(see, torch.compile(work["see"]), x, given)
-        numbers = measure_calls(calls, task.repeats, weight.device)
-        for name, own in numbers.items():
-            rows.append({"part": part, "call": call, "method": name, "dimension": dimension,
-                         "size": size, "parameters": count_parameters(calls[name].module),
-                         "bytes": count_bytes(calls[name].module), **own,
-                         "ratio": own["ms"] / numbers["dense"]["ms"]})
+            calls[CACHED], of = calls["see"], modules | {CACHED: see}
+            contexts[CACHED] = partial(cached_rows, see)
+        numbers = measure_calls(calls, task.repeats, weight.device, contexts)
+        rows += [{"part": part, "call": call, "method": name, "dimension": dimension, "size": size,
+                  "parameters": count_parameters(of[name]), "bytes": count_bytes(of[name]), **own,
+                  "ratio": own["ms"] / numbers["dense"]["ms"]} for name, own in numbers.items()]
     return rows
 
 
@@ -254,28 +232,25 @@ def run_bench(task, log=print):
 
     Raises InputError if a size is below 1, or a form cannot meet the ratio: before any work.
     """
-    for name, value in asdict(task).items():
-        for one in value if isinstance(value, tuple) else (value,):
-            if name not in ("device", "seed", "bf16", "compiled"):
-                check_at_least(name, one, 1)
-    widest = max(task.dimensions)
-    sizes = {"dimensions": task.rows, "ids": task.ids, "states": max(task.states)}
-    for name, size in sizes.items():
-        numbers = size * (task.rows if name == "states" else widest)
+    for name in ("rows", "dimensions", "ids", "states", "repeats"):
+        check_at_least(name, np.min(getattr(task, name)), 1)
+    V, widest = task.rows, max(task.dimensions)
+    for name, numbers in {"dimensions": V * widest, "ids": task.ids * widest,
+                          "states": V * max(task.states)}.items():
         if numbers > MOST:
             raise InputError(f"{name}: expected at most {MOST} numbers at once, got {numbers}")
     for dimension in task.dimensions:
-        plans(task, dimension), low_rank(task.rows, dimension, task.ratio)
-    to, rows = (pick_device(task.device), torch.bfloat16 if task.bf16 else torch.float32), []
-    words, annotations = synthetic_vocabulary(task.rows, task.seed)
+        plans(task, dimension), low_rank(V, dimension, task.ratio)
+    device, dtype = pick_device(task.device), torch.bfloat16 if task.bf16 else torch.float32
+    rows, (words, annotations) = [], synthetic_vocabulary(V, task.seed)
     for dimension in task.dimensions:
         modules = make_modules(task, dimension, words, annotations)
-        modules = {name: module.to(*to) for name, module in modules.items()}
+        modules = {name: module.to(device, dtype) for name, module in modules.items()}
         for part, sizes in (("lookup", (task.ids,)), ("head", task.states)):
             for size in sizes:
-                log(f"{part}: {size:,} x {dimension} against {task.rows:,} rows")
+                log(f"{part}: {size:,} x {dimension} against {V:,} rows")
                 rows += call_rows(task, part, size, dimension, modules)
-    return {"task": asdict(task) | {"device": to[0].type}, "rows": rows}
+    return {"task": asdict(task) | {"device": device.type}, "rows": rows}
 
 
 def table(report):
