@@ -16,8 +16,8 @@ from tiny import STEMS, quiet
 
 from see_min.experiments import engine
 from see_min.experiments.checkpoint import load_checkpoint
-from see_min.experiments.engine import Experiment, Phases
-from see_min.experiments.train import METHODS, LanguageSubject, run_training, train_settings
+from see_min.experiments.engine import Experiment, Phases, run_experiment
+from see_min.experiments.train import METHODS, LanguageSubject, train_settings
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def settings(tmp_path_factory):
 def finished(settings, tmp_path_factory):
     """(folder, report) of a run to its end."""
     out = tmp_path_factory.mktemp("finished") / "new" / "out"
-    return out, run_training(settings, out, log=quiet)
+    return out, run_experiment(settings, out, log=quiet)
 
 
 def timeless(rows):
@@ -86,10 +86,10 @@ def test_methods_keep_equal_bytes_and_the_sizes_of_a_row_agree(finished):
         assert dense["model_parameters"] - row["model_parameters"] == saved
 
 
-def test_the_saved_student_has_the_value_of_its_row(finished, settings, tmp_path):
+def test_the_saved_student_has_the_value_of_its_row(finished, settings):
     out, report = finished
     subject = LanguageSubject(settings, torch.device("cpu"), quiet)
-    subject.read(tmp_path)
+    subject.read()
     for method in METHODS:
         model, words = load_checkpoint(out / f"{method}_4x.pt")
         row = [r for r in report["rows"] if (r["method"], r["ratio"]) == (method, 4)][-1]
@@ -112,7 +112,7 @@ def short_run(settings, tmp_path, monkeypatch):
 
     def run(**changes):
         steps = {"teacher_steps": 2, "stage1_steps": 1, "stage2_steps": 1, "sweeps": 1}
-        report = run_training(replace(settings, **steps | changes), tmp_path, log=quiet)
+        report = run_experiment(replace(settings, **steps | changes), tmp_path, log=quiet)
         last = {(r["method"], r["ratio"]): r for r in report["rows"] if r["stage"] == "stage2"}
         return last, len(measured)
 
@@ -151,7 +151,8 @@ RUN = """
 import os
 import signal
 import torch
-from see_min.experiments.train import TrainSettings, run_training
+from see_min.experiments.engine import run_experiment
+from see_min.experiments.train import TrainSettings
 torch.set_num_threads(1)
 saved, save = [], torch.save
 def half(model, path):
@@ -161,7 +162,7 @@ def half(model, path):
         os.kill(os.getpid(), signal.SIGKILL)
     save(model, path)
 torch.save = half
-run_training({settings}, {out!r})
+run_experiment({settings}, {out!r})
 """
 
 
@@ -170,7 +171,7 @@ def check_resumed(settings, out, done, finished):
     phases = {path.stem for path in (out / "phases").glob("*.json")} - {"morphemes"}
     assert len(phases) == done
     lines = []
-    report = run_training(settings, out, resume=True, log=lines.append)
+    report = run_experiment(settings, out, resume=True, log=lines.append)
     assert {line.split(":")[0] for line in lines if line.endswith("done before")} == phases
     wanted = [row for row in finished[1]["rows"] if row["ratio"] in (1, 4)
               and row["method"] in ("dense", *settings.methods)]
@@ -200,7 +201,7 @@ def test_a_run_interrupted_in_a_step_resumes_to_the_same_rows(settings, finished
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(torch.nn.utils, "clip_grad_norm_", counted)
-        run_training(one, tmp_path, log=quiet)
+        run_experiment(one, tmp_path, log=quiet)
     check_resumed(one, tmp_path, done, finished)
 
 
@@ -257,5 +258,5 @@ def test_a_phase_that_is_stopped_leaves_no_older_one(tmp_path):
 ])
 def test_what_cannot_work_is_refused_before_any_work(settings, tmp_path, changes, text):
     with pytest.raises(ValueError, match=re.escape(text)):
-        run_training(replace(settings, **changes), tmp_path, log=quiet)
+        run_experiment(replace(settings, **changes), tmp_path, log=quiet)
     assert not list(tmp_path.rglob("*.pt"))

@@ -12,7 +12,6 @@ from see_min.experiments.sources import (
     find_source,
     load_matrix,
     named_benchmarks,
-    open_model,
 )
 from see_min.words.lexicon import Lexicon
 
@@ -44,9 +43,9 @@ def test_files_come_back_in_single_or_double_precision(tmp_path, kind, expected,
 
 def test_bfloat16_is_widened_exactly(tmp_path):
     torch, files = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
-    half = torch.tensor(E).bfloat16()
-    files.save_file({"wte.embed": half}, tmp_path / "model.safetensors")
-    np.testing.assert_array_equal(load_matrix(tmp_path), half.float().numpy())  # a folder
+    half, path = torch.tensor(E).bfloat16(), tmp_path / "model.safetensors"
+    files.save_file({"wte.embed": half}, path)
+    np.testing.assert_array_equal(load_matrix(path), half.float().numpy())
 
 
 def test_the_largest_matrix_named_embed_is_taken_in_safetensors(tmp_path):
@@ -152,14 +151,14 @@ def bert(tmp_path_factory):
 
 
 def test_a_model_gives_its_matrix_and_names_rows_without_a_token(bert):
-    source = open_model(bert)
+    source = find_source(model=bert)
     assert source.matrix.shape == (V + 2, D)
     assert source.words[4:6] + source.words[-2:] == ["[MASK]", "bad", "[ROW300]", "[ROW301]"]
 
 
 def test_sentence_scores_are_those_of_the_model_with_the_matrix(bert):
     pairs = [("bad bado", "bado", 5.0), ("ben", "bad ben bado", 1.0), ("bado ben", "bad", 2.5)]
-    source = open_model(bert)
+    source = find_source(model=bert)
     own = source.sts(pairs, source.matrix)
     orders = (np.random.default_rng(i).permutation(source.matrix) for i in range(9))
     assert len({source.sts(pairs, matrix) for matrix in orders}) > 1  # the matrix has an effect
@@ -168,7 +167,7 @@ def test_sentence_scores_are_those_of_the_model_with_the_matrix(bert):
 
 def test_tokens_are_counted_with_the_special_ones(bert, tmp_path):
     (tmp_path / "t.txt").write_text("bad bado\n\nbado\n")
-    counts = open_model(bert)._count(tmp_path / "t.txt")
+    counts = find_source(model=bert).count_tokens(tmp_path / "t.txt")
     assert counts[:8].tolist() == [0, 0, 2, 2, 0, 1, 2, 0] and counts.sum() == 7
 
 

@@ -12,7 +12,8 @@ from tiny import STEMS, call, quiet
 from see_min.experiments import train
 from see_min.experiments.checkpoint import load_checkpoint
 from see_min.experiments.cli import main
-from see_min.experiments.train import MASK, METHODS, MaskedSubject, run_training, train_settings
+from see_min.experiments.engine import run_experiment
+from see_min.experiments.train import MASK, METHODS, MaskedSubject, train_settings
 from see_min.toy.models import TinyBERT
 
 torch.set_num_threads(1)
@@ -81,7 +82,7 @@ def test_masked_words_are_a_small_variant(corpus, tmp_path):
     settings = train_settings(
         "mlm", quick=True, corpus=str(corpus), lexicon="none", ratios=(3,), methods=("see",),
         n_layer=1, block_size=8, teacher_steps=3, stage1_steps=1, stage2_steps=1, device="cpu")
-    report = run_training(settings, tmp_path, log=quiet)
+    report = run_experiment(settings, tmp_path, log=quiet)
     assert all(row["metric"] == "masked accuracy" and 0 <= row["value"] <= 1
                for row in report["rows"])
     model, words = load_checkpoint(tmp_path / "see_3x.pt")
@@ -89,10 +90,10 @@ def test_masked_words_are_a_small_variant(corpus, tmp_path):
     assert len(words) == report["task"]["vocabulary"]
 
 
-def test_only_words_that_are_not_special_are_hidden_and_asked_for(corpus, tmp_path):
+def test_only_words_that_are_not_special_are_hidden_and_asked_for(corpus):
     settings = train_settings("mlm", True, corpus=str(corpus), lexicon="none", block_size=8)
     subject = MaskedSubject(settings, torch.device("cpu"), quiet)
-    subject.read(tmp_path)
+    subject.read()
     special = [subject.words.index(word) for word in (MASK, "<unk>", "<eos>")]
     for batch in subject.batches(20, seed=0):
         assert not np.isin(batch.targets, special).any()

@@ -8,13 +8,9 @@ import torch
 from tiny import STEMS, quiet
 
 from see_min.experiments.checkpoint import load_checkpoint
+from see_min.experiments.engine import run_experiment
 from see_min.experiments.measure import translation_score
-from see_min.experiments.train import (
-    METHODS,
-    TranslationSubject,
-    run_training,
-    train_settings,
-)
+from see_min.experiments.train import METHODS, TranslationSubject, train_settings
 from see_min.toy.data import read_parallel
 
 pytest.importorskip("sacrebleu")
@@ -40,14 +36,14 @@ def settings(tmp_path_factory):
                           source_lexicon="aligned", **SIZES)
 
 
-def subject_of(settings, tmp_path, **changes):
+def subject_of(settings, **changes):
     subject = TranslationSubject(replace(settings, **changes), torch.device("cpu"), quiet)
-    subject.read(tmp_path)
+    subject.read()
     return subject
 
 
 def test_a_run_compresses_both_embeddings_and_reports_bleu(settings, tmp_path):
-    report = run_training(settings, tmp_path, log=quiet)
+    report = run_experiment(settings, tmp_path, log=quiet)
     rows = report["rows"]
     assert [row["method"] for row in rows[2::3]] == list(METHODS)
     assert all(row["metric"] == "BLEU" and 0 <= row["value"] <= 100 for row in rows)
@@ -60,27 +56,27 @@ def test_a_run_compresses_both_embeddings_and_reports_bleu(settings, tmp_path):
 
 
 def test_a_source_inherits_the_senses_of_its_translations(settings, tmp_path):
-    source, target = subject_of(settings, tmp_path).vocabularies.values()
+    source, target = subject_of(settings).vocabularies.values()
     senses = dict(zip(target.names, (note.senses for note in target.annotations), strict=True))
     own = [note.senses == senses.get(f"{word}o", 0)
            for word, note in zip(source.names, source.annotations, strict=True)]
     assert np.mean(own) > 0.7
-    none, _ = subject_of(settings, tmp_path, source_lexicon="none").vocabularies.values()
+    none, _ = subject_of(settings, source_lexicon="none").vocabularies.values()
     assert not any(note.senses for note in none.annotations)
 
 
 def test_every_twentieth_pair_is_held_out_and_long_ones_are_not_trained_on(settings, tmp_path):
-    subject = subject_of(settings, tmp_path, block_size=5)
+    subject = subject_of(settings, block_size=5)
     assert len(subject.pairs) == 15 and 0 < len(subject.train) < 285
     assert max(len(side) for pair in subject.train for side in pair) < 5
     source, _ = subject.vocabularies.values()
     assert source.names[:4] == ["<pad>", "<s>", "</s>", "<unk>"]
     assert source.counts[[1, 2]].tolist() == [285, 285]  # once per sentence
     valid = tuple(path.replace("train", "valid") for path in settings.parallel)
-    assert len(subject_of(settings, tmp_path, valid_parallel=valid).train) == 300
+    assert len(subject_of(settings, valid_parallel=valid).train) == 300
 
 
 def test_one_pair_is_too_few(settings, tmp_path):
     (tmp_path / "one").write_text("bad\n")
     with pytest.raises(ValueError, match="number of pairs: expected at least 2, got 1"):
-        subject_of(settings, tmp_path, parallel=(tmp_path / "one",) * 2)
+        subject_of(settings, parallel=(tmp_path / "one",) * 2)

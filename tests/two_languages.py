@@ -321,7 +321,7 @@ def translator_part(a, write):
         source_lexicon="aligned", device="cpu", **SIZES)
     subject = TranslationSubject(settings, torch.device("cpu"))
     a.work.mkdir(parents=True, exist_ok=True)
-    subject.read(a.work)
+    subject.read()
     known = list(subject.vocabularies.values())
     table, _ = translation_table(subject.train, tuple(map(len, known)))
     likely = {f: translations(table, f) for f in range(len(known[0]))}

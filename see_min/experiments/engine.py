@@ -49,7 +49,7 @@ METRIC_BATCHES = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What every experiment does."""
+    """What every experiment does; a subclass has a property `subject`, the kind of Subject."""
 
     task: str = "lm"
     lexicon: str = "sample"
@@ -111,10 +111,10 @@ class Subject:
     Subclasses say what is missing here: `dimension`, D; `batches(steps, seed)` of training;
     `score(model)`, a pair of the metric and the same for rare words or None; and
 
-    read(out)              set `vocabularies`, {name of an embedding: Vocabulary}, and `data`, the
-                           bytes of a fingerprint besides the settings; `out` keeps what takes long
+    read()                 set `vocabularies`, {name of an embedding: Vocabulary}, and `data`, the
+                           bytes of a fingerprint besides the settings
     teacher(path, resumed) (dense model, seconds of training); a model trained here is kept in path
-    save(model, out, name, row)   keep a student whose last row is `row`; what else to say of it
+    save(model, out, name, row)   keep a student whose last row is `row`
     """
 
     metric = "perplexity"
@@ -142,10 +142,6 @@ class Subject:
         self.lexicons.append(lexicon.entries)
         return lexicon
 
-    def cost(self):
-        """What the dense model costs to keep and to load."""
-        return {}
-
     def facts(self):
         """What the report says of the data."""
         return {"vocabulary": [len(words) for words in self.vocabularies.values()]}
@@ -165,7 +161,7 @@ class Experiment:
     def __init__(self, settings, subject, out, resume=False):
         self.settings, self.subject, self.out = settings, subject, check_writable(out)
         self.log = subject.log
-        subject.read(self.out / "phases")
+        subject.read()
         for ratio in settings.ratios:
             for method in settings.methods:
                 for words in subject.vocabularies.values():
@@ -198,8 +194,7 @@ class Experiment:
 
     def _dense(self, path):
         self.model, seconds = self.subject.teacher(path, resumed=False)
-        cost = {} if processes()[0] else self.subject.cost()
-        return [self._row(self.model, "dense", 1, "teacher", seconds) | cost]
+        return [self._row(self.model, "dense", 1, "teacher", seconds)]
 
     def _train_on(self):
         model = copy.deepcopy(self.model)
@@ -226,7 +221,7 @@ class Experiment:
         round_parameters(student)  # what is measured is what a file holds
         rows.append(self._row(student, method, ratio, "stage2", 0, done) | result)
         if processes()[0] == 0:
-            rows[-1] |= self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
+            self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
         seconds = time.perf_counter() - start
         self.log(f"{method} at {ratio:g}x: {self._show(rows)} ({seconds:.0f} s)")
         return rows
@@ -284,17 +279,17 @@ class Experiment:
 
 
 @device_memory()
-def run_experiment(kind, settings, out, resume=False, log=print):
-    """The report of a kind of Subject; under torchrun the first process alone speaks and writes."""
+def run_experiment(settings, out, resume=False, log=print):
+    """The report of an experiment; under torchrun the first process alone speaks and writes."""
     device = join_processes(pick_device(settings.device))
     first = processes()[0] == 0
-    subject = kind(settings, device, log if first else lambda line: None)
+    subject = settings.subject(settings, device, log if first else lambda line: None)
     return Experiment(settings, subject, out, resume).run()
 
 
-def run_command(kind, settings, arguments, command):
+def run_command(settings, arguments, command):
     """An experiment with `--out` and `--resume`: its report is written, the table printed."""
-    report = run_experiment(kind, settings, arguments.out, arguments.resume, log)
+    report = run_experiment(settings, arguments.out, arguments.resume, log)
     if processes()[0] == 0:
         write_report(report, command, arguments.out)
         log(f"and a model per method and ratio ({report['seconds']:.0f} s in all)")

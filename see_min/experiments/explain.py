@@ -59,19 +59,11 @@ def load_encoding(path, lexicon="sample"):
         if encoding.words is None:
             raise InputError(f"{path}: expected an encoding with its words, got none")
         return encoding
-    source = sources.open_model(path)
-    if not hasattr(source.layer, "to_encoding"):
-        got = type(source.layer).__name__
+    layer, words, *_ = sources.open_model(path)
+    if not hasattr(layer, "to_encoding"):
+        got = type(layer).__name__
         raise InputError(f"{path}: expected a compressed embedding, got {got}")
-    return replace(source.layer.to_encoding(), words=source.words)
-
-
-def load_dense(path, shape):
-    """The dense matrix (V, D) that an encoding stands for: a matrix file, checkpoint or folder."""
-    path = Path(path)
-    is_model = path.suffix == ".pt" or (path / "config.json").is_file() or not path.exists()
-    matrix = sources.open_model(path).matrix if is_model else sources.load_matrix(path)
-    return check_shape("dense", matrix, *shape)
+    return replace(layer.to_encoding(), words=words)
 
 
 def rows_of_words(words):
@@ -310,7 +302,9 @@ def run(arguments, command):
         reports.check_plot(arguments.plot)
     lexicon = load_lexicon(arguments.lexicon)
     encoding = None if path is None else load_encoding(path, lexicon)
-    dense = None if arguments.dense is None else load_dense(arguments.dense, encoding.shape)
+    dense = None
+    if arguments.dense:
+        dense = check_shape("dense", sources.named_matrix(arguments.dense), *encoding.shape)
     found = explain_words(words, lexicon, encoding, dense)
     for name in ("plot", "html"):
         if getattr(arguments, name) and found[0]["built"] is None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments.engine import Settings, Subject, check_files, hold_out, run_command
-from see_min.experiments.folder_cost import folder_cost
 from see_min.experiments.hf_models import (
     count_ids,
     load_pretrained,
@@ -32,7 +31,7 @@ from see_min.words.vocabulary import build_vocabulary
 FEWEST = 4  # ids of a sentence, special ones included
 RECORD = "evaluation.json"  # in a compressed folder
 MASKED_STEPS = 20  # batches of the measure of mlm
-QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1, "costs": False}
+QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class FolderSettings(Settings):
     task: str = "encoder"
     sts: str | None = None
     weights: str | None = None  # how a folder keeps what is no embedding
-    costs: bool = True  # whether folders are loaded anew to see what they cost
     methods: tuple = ("see", "weighted-svd")
     batch_size: int = 32
     stage1_steps: int = 50
@@ -51,6 +49,10 @@ class FolderSettings(Settings):
     stage1_lr: float = 5e-4
     lr: float = 5e-5
     embedding_lr_scale: float = 10.0
+
+    @property
+    def subject(self):
+        return FOLDERS[self.task]
 
 
 class FolderSubject(Subject):
@@ -71,10 +73,7 @@ class FolderSubject(Subject):
         self.task = self.model.task
         return self.model
 
-    def read(self, out):
-        own = model_folder(self.settings.model)
-        if out.resolve().is_relative_to(own.resolve()):
-            raise InputError(f"out: expected a folder outside of the model's, got {out.parent}")
+    def read(self):
         model = self.load(*self.training)
         texts, self.vocabularies = self.read_text(held_out=True), {}
         self.data = repr((self.train, self.valid)).encode()
@@ -104,15 +103,6 @@ class FolderSubject(Subject):
         record = {"task": self.settings.task, "block_size": self.settings.block_size,
                   "metric": self.metric, "value": row["value"], "text": text_hash(self.settings)}
         write_atomic(out / name / RECORD, json.dumps(record, indent=1))
-        return self.cost(out / name)
-
-    def cost(self, folder=None):
-        """What a folder costs, that of the model without one."""
-        if not self.settings.costs:
-            return {}
-        folder = folder or model_folder(self.settings.model)
-        s = self.settings
-        return {"folder": folder_cost(folder, s.task, self.device, s.block_size)}
 
 
 class LanguageFolder(FolderSubject):
@@ -263,5 +253,7 @@ def run(arguments, command):
     given = given_settings(arguments)
     if "lr" in given:
         given["stage1_lr"] = 10 * given["lr"]
-    settings = FolderSettings(**((QUICK if arguments.quick else {}) | given))
-    run_command(FOLDERS[settings.task], settings, arguments, command)
+    settings, out = FolderSettings(**((QUICK if arguments.quick else {}) | given)), arguments.out
+    if Path(out).resolve().is_relative_to(model_folder(settings.model).resolve()):
+        raise InputError(f"out: expected a folder outside of the model's, got {out}")
+    run_command(settings, arguments, command)

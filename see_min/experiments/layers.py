@@ -74,7 +74,7 @@ class Evaluation:
         self.name, self.log, self.cache = name, log, {}
         settings = train_settings(name, **task.training)
         self.subject = SUBJECTS[name](settings, pick_device("auto"), log)
-        self.subject.read(out)
+        self.subject.read()
         self.model, _ = self.subject.teacher(out / f"{name}.pt", resumed=False)
         batches, seed = self.subject.batches, settings.seed
         self.calibration = next(batches(1, seed + 1))

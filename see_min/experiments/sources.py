@@ -4,7 +4,7 @@ Rows stay in their order, and a matrix may stay in its file as a memory map.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,39 +22,30 @@ METRIC_SENTENCES, FEWEST_WORDS = 400, 6  # for the metric of an encoder
 
 @dataclass(frozen=True)
 class Source:
-    """A matrix (V, D) or a layer with such a weight, the V tokens of its rows, and the Hugging Face
-    model that the layer is of, if any."""
+    """A matrix (V, D), the V tokens of its rows, and the Hugging Face model that it is of, if any.
+    """
 
     name: str
     words: list
-    stored: np.ndarray | None = None
-    layer: object = None
+    matrix: np.ndarray  # E0 (V, D)
     model: object = None
     tokenizer: object = None
-
-    @cached_property
-    def matrix(self):
-        """E0 (V, D)."""
-        if self.layer is None:
-            return self.stored
-        return self.layer.weight.detach().double().cpu().numpy()
 
     def vocabulary(self, lexicon, text=None):
         """The Vocabulary of the rows; `text` is a text to count in, or lines token TAB count.
 
         Counts of a text are few beside a tokenizer's vocabulary: they are drawn to Zipf's law.
         """
-        counts, smooth = None, text is not None and self.tokenizer is not None
-        if text is not None and str(text).endswith(".tsv"):
-            counts = read_counts(text, self.words)
-        elif smooth:
-            counts = self._count(text)
-        elif text is not None:
-            counts = count_words(text, self.words)
-        return build_vocabulary(self.words, lexicon, counts, smooth=smooth)
+        if text is None:
+            return build_vocabulary(self.words, lexicon)
+        if str(text).endswith(".tsv"):
+            return build_vocabulary(self.words, lexicon, read_counts(text, self.words))
+        if self.tokenizer is None:
+            return build_vocabulary(self.words, lexicon, count_words(text, self.words))
+        return build_vocabulary(self.words, lexicon, self.count_tokens(text), smooth=True)
 
-    def _count(self, text):
-        """Counts (V,) of tokens, each line a sequence with its special tokens."""
+    def count_tokens(self, text):
+        """Counts (V,) of the tokenizer's tokens, each line a sequence with its special tokens."""
         from see_min.experiments.hf_models import count_ids, encode_lines
 
         lines = [line for line in read_lines(text) if line.strip()]
@@ -97,10 +88,10 @@ def find_source(matrix=None, vocabulary=None, model=None):
     if model is not None and vocabulary is not None:
         raise InputError("vocabulary: expected --matrix with it, got a model")
     if model is not None or str(matrix).endswith(".pt"):
-        return open_model(model or matrix)
+        layer, words, *its = open_model(model or matrix)
+        return Source(str(model or matrix), words, dense_rows(layer), *its)
     E0 = load_matrix(matrix)
-    folder = Path(matrix) if Path(matrix).is_dir() else Path(matrix).parent
-    words = read_vocabulary(folder if vocabulary is None else vocabulary)
+    words = read_vocabulary(Path(matrix).parent if vocabulary is None else vocabulary)
     if len(words) != len(E0):
         rule = f"{len(E0)} tokens, one per row of {matrix}"
         raise InputError(f"vocabulary: expected {rule}, got {len(words)}")
@@ -108,8 +99,10 @@ def find_source(matrix=None, vocabulary=None, model=None):
 
 
 def open_model(path):
-    """The word embedding of a toy checkpoint (of a translator the target's), or of a Hugging Face
-    model in a folder, plain or compressed."""
+    """(embedding, words, model, tokenizer) of a toy checkpoint or of a Hugging Face model in a
+    folder, plain or compressed. Of a toy translator it is the target's; model and tokenizer of a
+    toy model are None.
+    """
     require("torch")
     if str(path).endswith(".pt"):
         from see_min.experiments.checkpoint import load_checkpoint
@@ -117,30 +110,40 @@ def open_model(path):
         model, words = load_checkpoint(path)
         *_, name = model.embeddings
         words = words if len(model.embeddings) == 1 else words[-1]
-        return Source(str(path), list(words), layer=model.get_submodule(name))
+        return model.get_submodule(name), list(words), None, None
     from see_min.experiments.folders import read_record
     from see_min.experiments.hf_models import load_model, token_names
 
     model, tokenizer = load_model(path, read_record(path).get("task", "encoder"))
     layer = model.get_input_embeddings()
-    words = token_names(tokenizer.get_vocab(), layer.num_embeddings)
-    return Source(str(path), words, layer=layer, model=model, tokenizer=tokenizer)
+    return layer, token_names(tokenizer.get_vocab(), layer.num_embeddings), model, tokenizer
+
+
+def dense_rows(layer):
+    """The rows (V, D) of an embedding of torch."""
+    return layer.weight.detach().double().cpu().numpy()
+
+
+def named_matrix(path):
+    """The matrix (V, D) of a matrix file, a toy checkpoint or a model in a folder."""
+    if Path(path).suffix in READERS:
+        return load_matrix(path)
+    return dense_rows(open_model(path)[0])
 
 
 def load_matrix(path):
-    """The embedding matrix (V, D), float64 or float32, in .npy, .safetensors or a model folder.
+    """The embedding matrix (V, D), float64 or float32, in an .npy or .safetensors file.
 
     In safetensors it is the largest one with "embed" in its name; an .npy file is a memory map.
 
     Raises InputError if the file cannot be read, or holds no matrix of finite floats.
     """
-    path = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-    readers = {".npy": partial(np.load, mmap_mode="r"), ".safetensors": _from_safetensors}
-    if path.suffix not in readers:
+    path = Path(path)
+    if path.suffix not in READERS:
         got = path.suffix or "no ending"
-        raise InputError(f"{path}: expected one of {', '.join(readers)}, got {got}")
+        raise InputError(f"{path}: expected one of {', '.join(READERS)}, got {got}")
     try:
-        array = readers[path.suffix](path)
+        array = READERS[path.suffix](path)
     except InputError:
         raise
     except Exception as error:  # of numpy, zipfile, safetensors: no list would be complete
@@ -151,19 +154,18 @@ def load_matrix(path):
 
 def _from_safetensors(path):
     """Only shapes are read but for the matrix itself; numpy has no bfloat16, torch does."""
-    open_file = require("safetensors").safe_open
-    with open_file(path, framework="numpy") as file:
-        parts = {name: file.get_slice(name) for name in file.keys() if "embed" in name.lower()}
-        shapes = {name: part.get_shape() for name, part in parts.items()}
+    torch = require("torch")
+    with require("safetensors").safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if "embed" in name.lower()]
+        shapes = {name: file.get_slice(name).get_shape() for name in names}
         sizes = {name: np.prod(shape) for name, shape in shapes.items() if len(shape) == 2}
         if not sizes:
             raise InputError(f"{path}: expected a matrix with 'embed' in its name, got none")
-        name = max(sizes, key=sizes.get)
-        if parts[name].get_dtype() != "BF16":
-            return file.get_tensor(name)
-    require("torch")
-    with open_file(path, framework="pt") as file:
-        return file.get_tensor(name).float().numpy()
+        tensor = file.get_tensor(max(sizes, key=sizes.get))  # (V, D)
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+READERS = {".npy": partial(np.load, mmap_mode="r"), ".safetensors": _from_safetensors}
 
 
 def _checked(array, path):

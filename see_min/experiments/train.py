@@ -20,7 +20,6 @@ from see_min.experiments.engine import (
     check_files,
     hold_out,
     run_command,
-    run_experiment,
 )
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.toy import data, models
@@ -50,6 +49,10 @@ class TrainSettings(Settings):
     quick: bool = False
     valid_parallel: tuple | None = None  # of a translation
     source_lexicon: str | None = None
+
+    @property
+    def subject(self):
+        return SUBJECTS[self.task]
 
     @property
     def sizes(self):
@@ -112,7 +115,6 @@ class ToySubject(Subject):
 
     def save(self, model, out, name, row):
         save_checkpoint(model, out / f"{name}.pt", self.words)
-        return {}
 
     def vocabulary(self, words, counts, lexicon):
         """The Vocabulary of words that were counted; says how much the lexicon covers."""
@@ -126,7 +128,7 @@ class LanguageSubject(ToySubject):
 
     special = ()
 
-    def read(self, out):
+    def read(self):
         settings = self.settings
         models.GPTConfig(settings.vocab_size, *settings.sizes)  # refuses what does not fit
         if settings.corpus is not None:
@@ -200,7 +202,7 @@ class TranslationSubject(ToySubject):
     def words(self):
         return [vocabulary.names for vocabulary in self.vocabularies.values()]
 
-    def read(self, out):
+    def read(self):
         s = self.settings
         models.TranslatorConfig(s.vocab_size, s.vocab_size, *s.sizes)  # refuses what does not fit
         require("sacrebleu")
@@ -265,11 +267,6 @@ class TranslationSubject(ToySubject):
 SUBJECTS = {"lm": LanguageSubject, "mlm": MaskedSubject, "translation": TranslationSubject}
 
 
-def run_training(settings, out, resume=False, log=print):
-    """The report of a toy experiment."""
-    return run_experiment(SUBJECTS[settings.task], settings, out, resume, log)
-
-
 def add_arguments(parser):
     """The flags of `train`."""
     parser.add_argument("--task", choices=tuple(SUBJECTS), default="lm",
@@ -285,4 +282,4 @@ def add_arguments(parser):
 def run(arguments, command):
     """Train, compress, finetune, report."""
     settings = train_settings(quick=arguments.quick, **given_settings(arguments))
-    run_command(SUBJECTS[settings.task], settings, arguments, command)
+    run_command(settings, arguments, command)
