@@ -59,14 +59,14 @@ def test_rows_say_sizes_and_the_model_stays_as_it_was(evaluations, name):
 
 
 def test_see_and_blocks_together_keep_the_total(evaluations):
-    evaluation, task = evaluations["lm"], LayerTask()
-    rows = combined_rows(evaluation, task)
+    evaluation = evaluations["lm"]
+    rows = combined_rows(evaluation)
     assert [row_name(row).split(",")[0] for row in rows] == [
         "see", "see + rom", "see + modegpt", "weighted-svd + rom"]
     both = evaluation.block_parameters + evaluation.embedding_parameters
-    embedding = evaluation.embedding_parameters / task.embedding_ratio
+    embedding = evaluation.embedding_parameters / layers.EMBEDDING_RATIO
     for row in rows[1:3]:
-        assert row["block_parameters"] + embedding < 1.05 * both / task.total_ratio
+        assert row["block_parameters"] + embedding < 1.05 * both / layers.TOTAL_RATIO
 
 
 @pytest.mark.parametrize("flags, text", [

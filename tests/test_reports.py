@@ -6,7 +6,7 @@ import pytest
 
 from see_min.errors import InputError
 from see_min.experiments import reports
-from see_min.experiments.reports import new_figure, save_figure, table, write_report
+from see_min.experiments.reports import figure, new_figure, save_figure, table, write_report
 from see_min.related.registry import KNOWN
 
 
@@ -59,7 +59,7 @@ def test_changes_of_scores_are_differences():
 ], ids=["two lines of panels", "zeros", "dense alone"])
 def test_a_report_is_written_as_data_as_a_table_and_as_a_figure(tmp_path, capsys, rows):
     report, out = a_report(rows), tmp_path / "new"
-    write_report(report, "see", out)
+    write_report(report, "see", out, figure=figure)
     paths = [out / f"report.{ending}" for ending in ("json", "md", "png")]
     assert json.loads(paths[0].read_text()) == a_report(rows)
     assert paths[1].read_text() == table(report)
@@ -96,13 +96,6 @@ def test_a_figure_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert old.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with pytest.raises(InputError, match="plot: expected a name that ends in .png, .svg or .pdf"):
         save_figure(fig, tmp_path / "a.jpg")
-
-
-def test_points_are_means_over_seeds_between_lowest_and_highest():
-    rows = [{"method": "see", "ratio": ratio, "bytes": size, "score": score} for ratio, size, score
-            in ((4, 10, 0.5), (4, 30, 0.7), (8, 5, 0.3), (9, 4, None))]
-    found = reports._points(rows, "bytes", 10, lambda row: row["score"])
-    assert found == {"see": [(2, 0.6, 0.5, 0.7), (0.5, 0.3, 0.3, 0.3)]}
 
 
 def test_the_environment_names_versions_and_no_place():

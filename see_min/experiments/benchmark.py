@@ -301,4 +301,4 @@ def run(arguments, command):
              if value is not None and key not in ("command", "out", "quick")}
     task = Bench(**((QUICK if arguments.quick else {}) | given))
     report = run_bench(task, reports.progress)
-    reports.write_report(report, command, arguments.out, "bench", table, figure=None)
+    reports.write_report(report, command, arguments.out, "bench", table)

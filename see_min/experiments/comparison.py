@@ -168,21 +168,6 @@ def table(report):
     return reports.as_markdown(report, note, reports.markdown_table(head, rows), used)
 
 
-def figure(report, path):
-    """Draw the mean of the scores, or without any the cosine, against parameters and bytes."""
-    dense, *rows = report["rows"]
-    names = [name for name, score in dense["scores"].items() if score is not None]
-    label = f"mean of {', '.join(names)}" if names else "cosine with the dense rows"
-
-    def quality(row):
-        return _mean([row["scores"][name] for name in names]) if names else row["cosine"]
-
-    lines = [(f"{label} (higher is better)", quality, [(quality(dense), "dense", "--")])]
-    sizes = {"parameters": "parameters", "bytes": "bytes"}
-    title = "Quality against size, without finetuning"
-    return reports.size_figure(path, title, rows, sizes, lines)
-
-
 def add_arguments(parser):
     """The flags of `compare`."""
     parser.add_argument("--model", metavar="FOLDER",
@@ -215,7 +200,7 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Compare, and write compare.json, .md and .png; InputError for what cannot be used."""
+    """Compare, and write compare.json and .md; InputError for what cannot be used."""
     if arguments.layers:
         from see_min.experiments import layers
 
@@ -244,8 +229,7 @@ def run(arguments, command):
         metric=_metric(source, arguments), mix=arguments.mix, bits=arguments.bits,
         sweeps=1 if arguments.quick else None)
     task = {"source": source.name, "rows": V, "dimension": D, "lexicon": arguments.lexicon}
-    reports.write_report({"task": task, "rows": rows}, command, arguments.out, "compare", table,
-                         figure)
+    reports.write_report({"task": task, "rows": rows}, command, arguments.out, "compare", table)
 
 
 def _metric(source, arguments):

@@ -22,7 +22,7 @@ from see_min.bridge.model import compress, device_memory, round_parameters
 from see_min.bridge.swap import find_embedding
 from see_min.errors import InputError, check_at_least
 from see_min.experiments.options import check_mix, check_seed
-from see_min.experiments.reports import environment, format_value, write_report
+from see_min.experiments.reports import environment, figure, format_value, write_report
 from see_min.files import check_writable, write_atomic
 from see_min.fitting import frequency_weights, relative_error
 from see_min.related.registry import ENCODINGS, check_methods, plan_method
@@ -291,7 +291,7 @@ def run_command(settings, arguments, command):
     """An experiment with `--out` and `--resume`: its report is written, the table printed."""
     report = run_experiment(settings, arguments.out, arguments.resume, log)
     if processes()[0] == 0:
-        write_report(report, command, arguments.out)
+        write_report(report, command, arguments.out, figure=figure)
         log(f"and a model per method and ratio ({report['seconds']:.0f} s in all)")
 
 

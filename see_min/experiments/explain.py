@@ -33,18 +33,16 @@ MAX_UNITS = 10  # of a figure
 ENDINGS = (".npz", ".pt")
 
 
-def known(word, lexicon, morphemes):
-    """What a lexicon and a segmentation say of a word."""
-    senses = [asdict(sense) | {"tree": _tree(sense.definition)} for sense in lexicon.meanings(word)]
-    entry = lexicon.find(word)
-    return {"word": word, "entry": entry, "senses": senses, "morphemes": list(morphemes)}
-
-
-def _tree(definition):
-    try:
-        return draw(parse_definition(definition)) if definition else ""
-    except InputError:  # the sememes of such a sense are known all the same
-        return ""
+def known(word, lexicon, morphemes=None):
+    """What a lexicon and, if it was asked, a segmentation say of a word."""
+    senses = []
+    for sense in lexicon.meanings(word):
+        try:
+            tree = draw(parse_definition(sense.definition)) if sense.definition else ""
+        except InputError:  # the sememes of such a sense are known all the same
+            tree = ""
+        senses.append(asdict(sense) | {"tree": tree})
+    return {"word": word, "entry": lexicon.find(word), "senses": senses, "morphemes": morphemes}
 
 
 def load_encoding(path, lexicon="sample"):
@@ -90,51 +88,52 @@ def built(encoding, word, dense=None, rows=None):
     if row is None:
         return None
     rows = encoding.rows(np.arange(len(encoding))) if rows is None else rows  # (V, D)
+    units, vectors = parts_of(encoding, row)  # m + 1, (m + 1, d'); the product is last
+    x = vectors.sum(0)  # (d',)
+    norms, shares = np.linalg.norm(vectors, axis=1), vectors @ x / ((x @ x) or 1)  # (m + 1,) each
+    facts = zip(units, norms, cosines(vectors, np.broadcast_to(x, vectors.shape)), shares)
     V, D = encoding.shape
-    ids = np.array([row])
-    product = entangled_rows(encoding.leaves(ids))[0]  # (d',)
-    units, vectors = bag_of(encoding, row)
-    units = [*units, Unit("product", f"order {encoding.order}, rank {encoding.rank}")]
-    facts = part_facts(np.vstack([vectors, product]), encoding.inner_rows(ids)[0])
-    after = nearest_words(rows, numbers, row)
     return {
         "token": encoding.words[row], "row": int(row), "shape": [V, D],
         "parameters": int(encoding.parameters), "ratio": float(V * D / encoding.parameters),
         "slots": slot_units(encoding, row),
-        "parts": [unit._asdict() | own for unit, own in zip(units, facts)],  # the product is last
-        "entropy": product_entropy(encoding, product), "nearest": after,
-        "dense": None if dense is None else dense_facts(dense, rows, numbers, row, after),
+        "parts": [unit._asdict() | {"norm": float(norm), "cosine": float(cosine),
+                                    "share": float(share)} for unit, norm, cosine, share in facts],
+        "entropy": product_entropy(encoding, vectors[-1]),
+        "nearest": nearest_words(rows, numbers, row),
+        "dense": None if dense is None else dense_facts(dense, rows, numbers, row),
     }
+
+
+def dense_facts(dense, rows, numbers, row):
+    """Explained share of the squared norm, cosine, and the nearest words of the dense row."""
+    target, own = np.asarray(dense[row], dtype=float), rows[row]  # (D,), (D,)
+    error = float(((target - own) ** 2).sum() / ((target @ target) or 1))
+    return {"explained": 1 - error, "cosine": float(cosines([target], [own])[0]),
+            "nearest": nearest_words(dense, numbers, row)}
 
 
 def slot_units(encoding, row):
     """Units of a word as text: a list per slot, of one name, or of r where the terms differ."""
-    index = encoding.units_of(np.array([row]))[0]  # (k, n)
     slots = []
-    for j, column in enumerate(index.T):
+    for j, column in enumerate(encoding.units_of(np.array([row]))[0].T):  # of (k, n)
         names = [str(encoding.slot_names[j][unit]) if encoding.slot_names else f"unit:{unit}"
                  for unit in column]
         slots.append(names if len(set(names)) > 1 else names[:1])
     return slots
 
 
-def bag_of(encoding, row):
-    """(the m units in the bag of a word, their vectors (m, d'))."""
-    if encoding.bag is None:
-        return [], np.zeros((0, encoding.inner_dim))
-    start, end = encoding.bag.indptr[row : row + 2]
-    numbers = encoding.bag.indices[start:end]  # (m,)
-    units = [encoding.bag_names[unit] if encoding.bag_names else Unit("unit", str(unit))
-             for unit in numbers]
-    return units, encoding.bag_vectors[numbers]
-
-
-def part_facts(parts, x):
-    """Norm, cosine with x (d',) and share of x of every part (m, d')."""
-    angles = cosines(parts, np.broadcast_to(x, parts.shape))  # (m,)
-    shares, norms = parts @ x / ((x @ x) or 1), np.linalg.norm(parts, axis=1)  # (m,) each
-    return [dict(zip(("norm", "cosine", "share"), map(float, values)))
-            for values in zip(norms, angles, shares)]
+def parts_of(encoding, row):
+    """Units of a word and their vectors (d') side by side: those of its bag, then its product."""
+    product = entangled_rows(encoding.leaves(np.array([row])))  # (1, d')
+    units, vectors = [], product[:0]  # (0, d')
+    if encoding.bag is not None:
+        numbers = encoding.bag.indices[slice(*encoding.bag.indptr[row : row + 2])]  # (m,)
+        units = [encoding.bag_names[unit] if encoding.bag_names else Unit("unit", str(unit))
+                 for unit in numbers]
+        vectors = encoding.bag_vectors[numbers]  # (m, d')
+    units.append(Unit("product", f"order {encoding.order}, rank {encoding.rank}"))
+    return units, np.vstack([vectors, product])  # (m + 1, d')
 
 
 def product_entropy(encoding, product):
@@ -145,16 +144,6 @@ def product_entropy(encoding, product):
     bound = min(encoding.rank, left, encoding.inner_dim // left)
     spectrum = schmidt_spectrum(product, encoding.sizes, 1)  # (min(q_1, q_2 .. q_n),)
     return float(entanglement_entropy(spectrum)), float(np.log(bound))
-
-
-def dense_facts(dense, rows, numbers, row, after):
-    """Explained share of the squared norm, cosine, nearest words before, how many stayed."""
-    target, own = np.asarray(dense[row], dtype=float), rows[row]  # (D,), (D,)
-    error = float(((target - own) ** 2).sum() / ((target @ target) or 1))
-    before = nearest_words(dense, numbers, row)
-    same = len({word for word, _ in before} & {word for word, _ in after})
-    return {"explained": 1 - error, "cosine": float(cosines([target], [own])[0]),
-            "nearest": before, "same": same}
 
 
 def nearest_words(rows, numbers, row, count=NEAREST):
@@ -171,12 +160,15 @@ def nearest_words(rows, numbers, row, count=NEAREST):
 
 
 def explain_words(words, lexicon, encoding=None, dense=None):
-    """A list of dicts: `known` of every word and, under the key built, `built` or None."""
-    pieces = segment([*words, *lexicon.entries])[: len(words)]
-    rows = None if encoding is None else encoding.rows(np.arange(len(encoding)))  # (V, D), once
-    return [known(word, lexicon, parts)
-            | {"built": None if encoding is None else built(encoding, word, dense, rows)}
-            for word, parts in zip(words, pieces)]
+    """A list of dicts: `known` of every word and, under the key built, `built` or None.
+
+    Without an encoding, whose units say more, Morfessor splits words and entries of the lexicon.
+    """
+    if encoding is None:
+        pieces = segment([*words, *lexicon.entries])
+        return [known(word, lexicon, parts) | {"built": None} for word, parts in zip(words, pieces)]
+    rows = encoding.rows(np.arange(len(encoding)))  # (V, D), once
+    return [known(word, lexicon) | {"built": built(encoding, word, dense, rows)} for word in words]
 
 
 def as_text(explanations, encoded=False):
@@ -203,7 +195,9 @@ def _known_lines(one):
             lines += [head, textwrap.indent(sense["tree"], " " * 5)]
         else:
             lines += _wrap(f"{head}  {' > '.join(sense['sememes'])}", 5)
-    return [*lines, f"morphemes: {' + '.join(one['morphemes']) or 'none'}"]
+    if one["morphemes"] is not None:
+        lines.append(f"morphemes: {' + '.join(one['morphemes']) or 'none'}")
+    return lines
 
 
 def _wrap(line, indent):
@@ -228,7 +222,8 @@ def _built_lines(built):
               f"cosine {dense['cosine']:.3f} with the dense row"]
     before = [f"{cosine:6.3f}  {word}" for word, cosine in dense["nearest"]]
     wide = max([24, *map(len, before)])
-    lines += ["", f"nearest words, {dense['same']} of {len(after)} the same"]
+    same = len({word for word, _ in dense["nearest"]} & {word for word, _ in built["nearest"]})
+    lines += ["", f"nearest words, {same} of {len(after)} the same"]
     lines += [f"  {'before':{wide}}  | after"]
     return lines + [f"  {left:{wide}}  |{right}" for left, right in zip(before, after)]
 

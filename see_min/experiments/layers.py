@@ -20,32 +20,29 @@ from see_min.experiments.train import SUBJECTS, train_settings
 from see_min.files import check_writable
 from see_min.recipe import MIX
 from see_min.related import registry
-from see_min.related.layers.forms import FORMS, Blocks, compress_blocks
+from see_min.related.layers.forms import FORMS, Blocks, check_forms, compress_blocks
 from see_min.toy.data import IGNORE
 from see_min.toy.training import cross_entropy, on_device, pick_device
 
 COMBINED = (("see", None), ("see", "rom"), ("see", "modegpt"), ("weighted-svd", "rom"))
 LARGEST_RATIO = 8
+EMBEDDING_RATIO, TOTAL_RATIO = 10, 4  # of SEE alone; of embedding and blocks together
 TITLES = {"lm": "TinyGPT, next words", "mlm": "TinyBERT, masked words"}
 
 
 @dataclass(frozen=True)
 class LayerTask:
-    """What is compared."""
+    """What is compared; InputError for a method that there is not, or a ratio out of reach."""
 
     ratios: tuple = (2, 4)
     methods: tuple = FORMS
-    embedding_ratio: float = 10  # of SEE alone
-    total_ratio: float = 4  # of embedding and blocks together
     mask_steps: int = 60
     finetune_steps: int = 40
     held_out: int = 4  # batches
     training: dict = field(default_factory=dict)  # of `train_settings`
 
     def __post_init__(self):
-        for method in self.methods:
-            if method not in FORMS:
-                raise InputError(f"method: expected one of {', '.join(FORMS)}, got {method!r}")
+        check_forms(self.methods)
         for ratio in self.ratios:
             if not 1 < ratio <= LARGEST_RATIO:
                 rule = f"above 1 and at most {LARGEST_RATIO} for layers"
@@ -53,6 +50,7 @@ class LayerTask:
 
 
 QUICK = {"mask_steps": 20, "finetune_steps": 5, "held_out": 1}
+QUICK_TRAINING = {"quick": True, "teacher_steps": 60}
 
 
 @torch.no_grad()
@@ -145,20 +143,20 @@ def compare_layers(task, out, log=print):
                 bits = 2 if method == "quantization" else 1  # 8 bits at 2, 4 bits at 4
                 rows.append(evaluation.row(method, bits * ratio))
         if name == "lm":
-            rows += combined_rows(evaluation, task)
+            rows += combined_rows(evaluation)
     told = asdict(task)
     return {"task": told | told.pop("training"), "rows": rows}
 
 
-def combined_rows(evaluation, task):
-    """SEE on the embedding, alone and with blocks at 1/total_ratio of both together."""
+def combined_rows(evaluation):
+    """SEE on the embedding, alone and with blocks at 1/TOTAL_RATIO of both together."""
     vocabulary = evaluation.subject.vocabularies["token_embedding"]
     matrix = evaluation.model.token_embedding.weight.detach().double().cpu().numpy()  # (V, D)
     both, rows = matrix.size + evaluation.block_parameters, []
+    seed = evaluation.subject.settings.seed
     for embedding, method in COMBINED:
-        ratio, seed = task.embedding_ratio, evaluation.subject.settings.seed
-        encoding = registry.approximate(matrix, vocabulary, embedding, ratio, seed)
-        left = both / task.total_ratio - encoding.parameters  # for the blocks
+        encoding = registry.approximate(matrix, vocabulary, embedding, EMBEDDING_RATIO, seed)
+        left = both / TOTAL_RATIO - encoding.parameters  # for the blocks
         ratio = evaluation.block_parameters / left if method else 1
         rows.append(evaluation.row(method or "dense", ratio, encoding, embedding))
     return rows
@@ -195,7 +193,7 @@ def run(arguments, command):
              for name in ("methods", "ratios") if getattr(arguments, name)}
     if given.get("methods") == ("all",):
         del given["methods"]
-    training = {"quick": arguments.quick, "seed": arguments.seeds[0]}
+    training = (QUICK_TRAINING if arguments.quick else {}) | {"seed": arguments.seeds[0]}
     task = LayerTask(**(QUICK if arguments.quick else {}), **given, training=training)
     report = compare_layers(task, check_writable(arguments.out) / "phases", reports.progress)
-    reports.write_report(report, command, arguments.out, "layers", table, figure=None)
+    reports.write_report(report, command, arguments.out, "layers", table)

@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 import time
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,6 @@ from see_min.files import atomic_path, write_atomic
 METRICS = {"perplexity": False, "masked accuracy": True, "STS": True, "BLEU": True}
 DECIMALS = {"masked accuracy": 3, "STS": 3}  # all others: 1
 STAGES = {"fit": "after the fit", "stage1": "after stage 1", "stage2": "after stage 2"}
-SIZES = {"embedding_parameters": "parameters of the embedding",
-         "embedding_bytes": "bytes of the embedding, indices included"}
 
 BLUE, SKY, RED, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"  # Okabe and Ito
 PINK, ORANGE, GREY, BLACK = "#CC79A7", "#E69F00", "#7F7F7F", "#000000"
@@ -198,86 +195,50 @@ def save_figure(fig, path):
     return path
 
 
-def size_figure(path, title, rows, sizes, lines):
-    """Draw values of rows against their sizes: a line of panels per value, a column per size.
-
-    Rows of one method and ratio, those of several seeds, are one point: mean, lowest, highest.
-
-    Parameters
-    ----------
-    sizes : {key of a row: label}
-    lines : list of (label, row -> value or None, [(dense value, its name, dashes)])
-    """
-    fig = new_figure(11, 4.2 * len(lines) + 0.8, title)
-    grid = fig.subplots(len(lines), len(sizes), squeeze=False, sharey="row")
-    for axes, (label, value, dense) in zip(grid, lines):
-        axes[0].set_ylabel(label)
-        for axis, (size, name) in zip(axes, sizes.items()):
-            largest = max((row[size] for row in rows), default=0)
-            unit, unit_name = (1e6, "millions") if largest >= 1e6 else (1e3, "thousands")
-            _size_panel(axis, _points(rows, size, unit, value), dense)
-            axis.set_xlabel(f"{name} ({unit_name})", fontsize=9)
-    entries = {}  # one legend below all panels, each method once
-    for axis in grid.flat:
-        entries |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels())}
-    columns = math.ceil(len(entries) / math.ceil(len(entries) / 8))
-    fig.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False,
-               handlelength=3.2)
+def figure(report, path):
+    """Draw quality against bytes, a line per method: all targets, and rare ones if measured."""
+    dense = report_lines(report)["dense", 1]
+    students = [row for row in report["rows"] if row["method"] != "dense"]
+    stage = max((row["stage"] for row in students), key=list(STAGES).index, default="fit")
+    rows = [row for row in students if row["stage"] == stage]  # the last that any student reached
+    metric, targets = dense["teacher"]["metric"], {"value": "all targets"}
+    if dense["teacher"]["rare_value"] is not None:
+        targets["rare_value"] = "rare targets"
+    better = "higher" if METRICS[metric] else "lower"
+    across = {"teacher": ("dense", "--"), "stage2": ("dense, same extra training", ":")}
+    fig = new_figure(11, 5, f"Quality {STAGES[stage]} against size")
+    for axis, key in zip(fig.subplots(1, len(targets), squeeze=False)[0], targets):
+        axis.set_ylabel(f"{metric}, {targets[key]} ({better} is better)")
+        for name, row in dense.items():
+            label, dashes = across[name]
+            axis.axhline(row[key], color="black", label=label, ls=dashes, lw=1.3)
+        _size_panel(axis, rows, key)
+    handles, names = axis.get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, handlelength=3.2)
     return save_figure(fig, path)
 
 
-def _points(rows, size, unit, value):
-    """{method: [(size / unit, mean, lowest, highest)]}."""
-    groups, points = {}, {}
-    for row in rows:
-        if value(row) is not None:
-            own = groups.setdefault((row["method"], row["ratio"]), [])
-            own.append((row[size] / unit, value(row)))
-    for (method, _), own in groups.items():
-        x, y = np.array(own).T  # (seeds,), (seeds,)
-        points.setdefault(method, []).append((x.mean(), y.mean(), y.min(), y.max()))
-    return points
-
-
-def _size_panel(axis, points, dense):
-    """Points over a logarithmic axis, one line per method; each line names itself."""
+def _size_panel(axis, rows, key):
+    """A line per method over a logarithmic axis of bytes."""
     from matplotlib.ticker import LogLocator
 
-    for value, name, dashes in dense:
-        axis.axhline(value, color="black", ls=dashes, lw=1.3, label=name)
-    for method, own in points.items():
-        x, y, low, high = np.array(sorted(own)).T  # (points,) each
+    for method in dict.fromkeys(row["method"] for row in rows):
+        points = sorted((row["embedding_bytes"] / 1000, row[key]) for row in rows
+                        if row["method"] == method)
         colour, marker, dashes = STYLES[method]
-        look = {"color": colour, "marker": marker, "ls": dashes, "lw": 1.8, "ms": 7, "mec": "white"}
         front = 4 if method == "see" else 3  # never hidden by another method
-        spread = [y - low, high - y]
-        axis.errorbar(x, y, spread, capsize=2.5, elinewidth=1, label=method, zorder=front, **look)
+        axis.plot(*zip(*points), color=colour, marker=marker, ls=dashes, lw=1.8, ms=7, mec="white",
+                  label=method, zorder=front)
     axis.set_xscale("log")
+    axis.set_xlabel("kilobytes of the embedding, indices included", fontsize=9)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
-    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_major_formatter("{x:,g}")
     axis.minorticks_off()
     axis.grid(**GRID)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def figure(report, path):
-    """Draw quality against parameters and against bytes: all targets, and rare ones if measured."""
-    dense = report_lines(report)["dense", 1]
-    students = [row for row in report["rows"] if row["method"] != "dense"]
-    stage = max((row["stage"] for row in students), key=list(STAGES).index, default="fit")
-    rows = [row for row in students if row["stage"] == stage]  # the last that any student reached
-    metric, lines = dense["teacher"]["metric"], []
-    better = "higher" if METRICS[metric] else "lower"
-    names = {"teacher": ("dense", "--"), "stage2": ("dense, same extra training", ":")}
-    for key, targets in (("value", "all targets"), ("rare_value", "rare targets")):
-        if dense["teacher"][key] is not None:
-            across = [(dense[name][key], *names[name]) for name in names if name in dense]
-            label = f"{metric}, {targets} ({better} is better)"
-            lines.append((label, itemgetter(key), across))
-    return size_figure(path, f"Quality {STAGES[stage]} against size", rows, SIZES, lines)
-
-
-def write_report(report, command, out, name="report", table=table, figure=figure):
+def write_report(report, command, out, name="report", table=table, figure=None):
     """Write name.json, name.md and, of a figure, name.png; print the table and what was written.
 
     Raises InputError, and writes nothing, if JSON cannot hold a value: NaN, infinity, an object.

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from see_min.errors import InputError, check_at_least
+from see_min.errors import InputError
 from see_min.toy.data import IGNORE, Batch
 
 FLOOR = 0.05  # of the learning rate's factor
@@ -36,10 +36,6 @@ class TrainConfig:
     accumulate: int = 1  # micro-batches per process, one after the other: less memory, same step
     bf16: bool = False  # compute in bfloat16 where autocast does; parameters stay as they are
     warmup: int = 10  # steps until the peak learning rate
-
-    def __post_init__(self):
-        check_at_least("accumulate", self.accumulate, 1)
-        check_at_least("warmup", self.warmup, 1)
 
 
 class LossModule(nn.Module):

@@ -215,10 +215,16 @@ TOGETHER = {
 FORMS = tuple(ONE_BY_ONE | TOGETHER)
 
 
+def check_forms(methods):
+    """Refuse a method that is none of FORMS."""
+    for method in methods:
+        if method not in FORMS:
+            raise InputError(f"method: expected one of {', '.join(FORMS)}, got {method!r}")
+
+
 def compress_blocks(blocks, method, ratio):
     """Compress all layers by a method of FORMS; InputError for another, or a ratio out of reach."""
-    if method not in FORMS:
-        raise InputError(f"method: expected one of {', '.join(FORMS)}, got {method!r}")
+    check_forms([method])
     if method in TOGETHER:
         TOGETHER[method](blocks, ratio)
         return
