@@ -8,8 +8,8 @@ import torch
 
 from see_min.bridge.model import device_memory
 from see_min.errors import require
-from see_min.experiments.folders import FOLDERS, FolderSettings, read_record, text_hash
-from see_min.experiments.hf_models import model_folder
+from see_min.experiments.folders import FOLDERS, FolderSettings, text_hash
+from see_min.experiments.hf_models import model_folder, read_record
 from see_min.experiments.options import add_data_arguments, given_settings
 from see_min.toy.training import pick_device
 

@@ -1,12 +1,10 @@
 """`extend`: a folder with further words, whose rows are made of what is known of them."""
 
-import shutil
 from pathlib import Path
 
 from see_min.bridge.grow import add_words
 from see_min.errors import InputError
-from see_min.experiments.folders import RECORD, read_record
-from see_min.experiments.hf_models import load_model, save_model
+from see_min.experiments.hf_models import load_model, read_record, save_model
 from see_min.experiments.options import LEXICON
 from see_min.files import check_writable, read_lines
 from see_min.new_words import described
@@ -69,13 +67,6 @@ def run(arguments, command):
     task = arguments.task or read_record(folder).get("task", "encoder")
     model, tokenizer = load_model(arguments.model, task)
     ids = add_words(model, tokenizer, words, lexicon, not arguments.no_pieces)
-    part = out.with_name(f".{out.name}.new")  # whatever stops this, `out` is whole or not there
-    try:
-        save_model(model, tokenizer, part, folder)
-        if read_record(folder):
-            shutil.copyfile(folder / RECORD, part / RECORD)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    save_model(model, tokenizer, out, folder, read_record(folder))
     for word, id in zip(words, ids):
         print(f"{word}\t{id}")

