@@ -12,7 +12,7 @@ import pytest
 from tiny import call, refused
 
 from see_min import __version__
-from see_min.experiments.cli import COMMANDS, main, make_parser
+from see_min.experiments.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -22,16 +22,6 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def test_every_command_has_help(capsys, name):
     code, out, _ = call(capsys, name, "--help")
     assert code == 0 and f"usage: python -m see_min {name}" in out
-
-
-def test_flags_are_few():
-    """Counted over commands that may share a flag; a reader should find what a user needs."""
-    flags = set()
-    for name in COMMANDS:
-        parser, _ = make_parser(name)
-        own = parser._subparsers._group_actions[0].choices[name]
-        flags |= {option for action in own._actions for option in action.option_strings}
-    assert len(flags - {"-h", "--help"}) <= 41
 
 
 def run_main(*arguments, without=()):

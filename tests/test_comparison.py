@@ -13,7 +13,6 @@ from tiny import call, refused
 from see_min.errors import InputError
 from see_min.experiments.comparison import (
     as_dense,
-    mean_rows,
     measure_rows,
     reachable,
     run_comparison,
@@ -146,19 +145,6 @@ def test_forms_that_count_parameters_may_be_rounded(data):
     assert few[1]["bytes"] < 0.3 * plain[1]["bytes"]
     for before, after in zip(plain[2:], few[2:]):
         assert before | {"seconds": 0} == after | {"seconds": 0}
-
-
-def a_row(method, ratio, seed, score, rare=None):
-    sizes = {"parameters": 10, "bytes": 40, "error": score, "weighted_error": 0.1, "cosine": 0.9}
-    return {"method": method, "ratio": ratio, "seed": seed, "seconds": 1.0, **sizes,
-            "scores": {"a": score}, "rare_scores": {"a": rare}, "pairs": {"a": [3, 1]}}
-
-
-def test_means_are_over_seeds():
-    rows = [a_row("see-derived", 4, 0, 0.75, 0.5), a_row("see-derived", 4, 1, 0.25),
-            a_row("shuffled", 4, 0, 0.5, 0.125)]
-    mean = mean_rows(rows)["see-derived", 4]
-    assert mean["error"] == mean["scores"]["a"] == 0.5 and mean["rare_scores"]["a"] is None
 
 
 @pytest.fixture

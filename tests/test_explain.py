@@ -149,16 +149,8 @@ def test_order_one_has_no_spectrum_and_nameless_units_have_numbers(fits):
     assert {part["kind"] for part in found[0]["built"]["parts"]} == {"unit", "product"}
 
 
-def test_known_gives_senses_with_trees_and_keeps_those_whose_definition_cannot_be_read():
-    found = known("Soldiers", Lexicon({"soldier": (SOLDIER,)}), ("soldier", "s"))
-    assert (found["entry"], found["morphemes"]) == ("soldier", ("soldier", "s"))
-    assert found["senses"][0]["tree"] == "human|人\n└─ [belong] army|军队"
-    found = known("add", Lexicon({"add": (Sense(("more",), definition="{more|"),)}), ())
-    assert found["senses"][0]["sememes"] == ("more",) and found["senses"][0]["tree"] == ""
-
-
-def test_text_draws_trees_joins_morphemes_and_separates_words():
-    lexicon = Lexicon({"soldier": (SOLDIER, Sense(("part", "more")))})
+def test_text_draws_trees_of_definitions_that_can_be_read_and_joins_morphemes():
+    lexicon = Lexicon({"soldier": (SOLDIER, Sense(("part", "more"), definition="{more|"))})
     found = [known(word, lexicon, parts) | {"built": None}
              for word, parts in (("soldiers", ("soldier", "s")), ("xyzzy", ()))]
     assert as_text(found, encoded=True).splitlines() == [

@@ -284,16 +284,13 @@ def test_options_that_make_no_sense_are_refused(inputs, tmp_path, capsys, task, 
 
 
 def test_evaluate_refuses_what_does_not_fit(inputs, outs, capsys, tmp_path):
-    corpus = ["--corpus", inputs / "corpus.txt"]
+    (tmp_path / "two.csv").write_text("bad,beno,1\nbad,bilk,2\n")
     for text, words in {
         "sts: expected --sts FILE": [inputs / "encoder"],
         "corpus: expected --corpus FILE": [outs / "lm" / "see_4x"],
-        "corpus: expected none with --task encoder": [inputs / "encoder", *corpus],
-        "task: expected mlm or encoder": [inputs / "mlm", "--task", "lm", *corpus],
-        "no weights for ": [outs / "encoder" / "see_4x", "--task", "mlm", *corpus],
+        "no weights for ": [outs / "encoder" / "see_4x", "--task", "mlm", *data(inputs, "mlm")],
         "at least 3 pairs": [inputs / "encoder", "--sts", tmp_path / "two.csv"],
     }.items():
-        (tmp_path / "two.csv").write_text("bad,beno,1\nbad,bilk,2\n")
         assert text in refused(capsys, "evaluate", *words)
 
 

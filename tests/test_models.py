@@ -253,7 +253,6 @@ def test_an_embedding_of_another_kind_takes_its_place_in_every_model(name):
 
 @pytest.mark.parametrize("name, shapes, text", [
     ("gpt", [(1, 8)], "ids: expected at most 7 positions, got 8"),
-    ("translator", [(1, 8), (1, 2)], "source: expected at most 7 positions, got 8"),
     ("translator", [(1, 2), (1, 9)], "target: expected at most 7 positions, got 9"),
 ])
 def test_more_positions_than_the_model_has_are_refused(name, shapes, text):

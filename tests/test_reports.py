@@ -46,12 +46,6 @@ def test_the_table_is_the_one_written_by_hand_whatever_the_order_of_the_rows():
     assert table(a_report(a_report()["rows"][::-1])) == text
 
 
-def test_changes_of_scores_are_differences():
-    rows = [a_row("dense", 1, "teacher", 30.0, metric="BLEU"),
-            a_row("see", 9, "stage2", 29.5, metric="BLEU")]
-    assert "| 29.5 | – | -0.5 |" in table(a_report(rows))
-
-
 @pytest.mark.parametrize("rows", [
     a_report()["rows"],
     [a_row("dense", 1, "teacher", 0.0, metric="BLEU"), a_row("see", 9, "fit", 0.0, metric="BLEU")],

@@ -5,12 +5,11 @@ import gzip
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from slow import close, slow_cosine
+from slow import slow_cosine
 
 from see_min.errors import InputError
 from see_min.experiments import similarity
 from see_min.experiments.similarity import (
-    cosines,
     mean_cosine,
     read_pairs,
     read_sentence_pairs,
@@ -56,15 +55,6 @@ def test_sentences_are_quoted_as_in_csv(file):
 def test_malformed_pairs_are_named_by_path_and_line(file, read, data, text):
     with pytest.raises(InputError, match=text):
         read(file(data))
-
-
-def test_cosines_are_those_of_a_loop_and_zero_for_zero_rows():
-    rng = np.random.default_rng(0)
-    left, right = rng.standard_normal((2, 7, 5))
-    left[2], right[4] = 0, 0
-    expected = [slow_cosine(x, y) for x, y in zip(left, right)]
-    close(cosines(left, right), expected)
-    assert cosines(left, right)[[2, 4]].tolist() == [0, 0]
 
 
 def test_word_similarity_is_the_rank_correlation_of_cosines_and_scores():

@@ -86,15 +86,8 @@ def test_what_is_no_matrix_of_finite_floats_is_refused(tmp_path, array, text):
     np.save(tmp_path / "e.npy", array)
     with pytest.raises(InputError, match=text):
         load_matrix(tmp_path / "e.npy")
-
-
-@pytest.mark.parametrize("name, text", [
-    ("e.txt", "expected one of .npy, .safetensors, got .txt"),
-    ("e.npy", "e.npy: expected a whole file of arrays, got No"),
-])
-def test_an_unknown_ending_and_a_missing_file_are_refused(tmp_path, name, text):
-    with pytest.raises(InputError, match=text):
-        load_matrix(tmp_path / name)
+    with pytest.raises(InputError, match="e.txt: expected one of .npy, .safetensors, got .txt"):
+        load_matrix(tmp_path / "e.txt")
 
 
 def a_source(tmp_path, vocabulary="the\ncat\nsat\na\nb\nc\nd\n"):
