@@ -26,7 +26,7 @@ from see_min.bridge.model import device_memory
 from see_min.budget import default_bits, low_rank, plan_bytes, plan_paper, plan_see
 from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
-from see_min.experiments.options import parse_ratio
+from see_min.experiments.options import add_flags, given_settings, parse_ratio
 from see_min.files import check_writable
 from see_min.fitting import random_encoding
 from see_min.toy.training import pick_device
@@ -286,19 +286,12 @@ def add_arguments(parser):
     parser.add_argument("--states", type=int, nargs="+", metavar="N",
                         help="hidden states that a head scores at once (default: 128 512 1)")
     parser.add_argument("--ratio", type=parse_ratio, metavar="R", help="default: 20")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--bf16", action="store_true", default=None,
-                        help="parameters and states in bfloat16")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument("--out", default="out", metavar="FOLDER", help="default: out")
+    add_flags(parser, "device", "bf16", "quick", "out")
 
 
 def run(arguments, command):
     """Measure time and memory, and write bench.json and .md."""
     check_writable(arguments.out)
-    given = {key: tuple(dict.fromkeys(value)) if isinstance(value, list) else value
-             for key, value in vars(arguments).items()
-             if value is not None and key not in ("command", "out", "quick")}
-    task = Bench(**((QUICK if arguments.quick else {}) | given))
+    task = Bench(**((QUICK if arguments.quick else {}) | given_settings(arguments)))
     report = run_bench(task, reports.progress)
     reports.write_report(report, command, arguments.out, "bench", table)

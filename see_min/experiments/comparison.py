@@ -14,7 +14,7 @@ import numpy as np
 
 from see_min.errors import InputError
 from see_min.experiments import reports
-from see_min.experiments.options import LEXICON, check_mix, check_seed, parse_ratio
+from see_min.experiments.options import add_flags, check_mix, check_seed
 from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
 from see_min.experiments.sources import coverage_line, find_source, named_benchmarks
 from see_min.files import check_writable
@@ -175,28 +175,17 @@ def add_arguments(parser):
     parser.add_argument("--matrix", metavar="FILE", help=".npy, .safetensors or a toy .pt")
     parser.add_argument("--vocabulary", metavar="FILE",
                         help="vocab.txt, vocab.json or tokenizer.json (default: beside the matrix)")
-    parser.add_argument("--corpus", metavar="FILE",
-                        help="a text to count in, or lines token TAB count in a .tsv")
-    parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
     parser.add_argument("--similarity", nargs="+", default=(), metavar="FILE",
                         help="lines word TAB word TAB score")
-    parser.add_argument("--sts", metavar="FILE",
-                        help="sentence,sentence,score as CSV; needs --model")
     parser.add_argument("--methods", nargs="+", metavar="NAME",
                         help=f"default: {' '.join(registry.METHODS)}; or all")
-    parser.add_argument("--ratios", type=parse_ratio, nargs="+", metavar="R",
-                        help="default: 10 20 40 80")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,), metavar="N",
                         help="default: 0")
-    parser.add_argument("--mix", type=float, default=MIX, metavar="X",
-                        help="share of the text's metric in the fit (default: 0.7; 0: none)")
     parser.add_argument("--bits", type=int, metavar="B",
                         help="of a parameter of encodings that count parameters (default: 32)")
     parser.add_argument("--layers", action="store_true",
                         help="compare methods for the blocks of a small GPT and BERT instead")
-    parser.add_argument("--quick", action="store_true",
-                        help="fewer sweeps; with --layers small models")
-    parser.add_argument("--out", default="out", metavar="FOLDER", help="default: out")
+    add_flags(parser, "corpus", "lexicon", "sts", "ratios", "mix", "quick", "out")
 
 
 def run(arguments, command):

@@ -25,6 +25,7 @@ from see_min.experiments.options import check_mix, check_seed
 from see_min.experiments.reports import environment, figure, format_value, write_report
 from see_min.files import check_writable, write_atomic
 from see_min.fitting import frequency_weights, relative_error
+from see_min.recipe import MIX
 from see_min.related.registry import ENCODINGS, check_methods, plan_method
 from see_min.toy.data import IGNORE
 from see_min.toy.training import (
@@ -56,7 +57,7 @@ class Settings:
     methods: tuple = ("see",)
     ratios: tuple = (10, 40)
     count: str = "bytes"  # what a ratio counts: bytes of a file, or parameters
-    mix: float = 0.7  # share of the text's metric in the fit; 0: plain squares
+    mix: float = MIX  # share of the text's metric in the fit; 0: plain squares
     sweeps: int | None = None  # None: those of the recipe
     corpus: str | None = None
     parallel: tuple | None = None
@@ -119,8 +120,7 @@ class Subject:
 
     metric = "perplexity"
     task = LANGUAGE  # what the stages have to know of the model
-    extra_training = True  # whether the dense model gets the same extra training as the students
-    dense_options = {}  # arguments of stage 2 that differ where the dense model is trained on
+    dense_options = {}  # of stage 2 where the dense model is trained as the students are; or None
 
     def __init__(self, settings, device, log=print):
         self.settings, self.device, self.log = settings, device, log
@@ -181,7 +181,7 @@ class Experiment:
         self.log(f"dense: {self._show(rows)} ({rows[0]['seconds']:.0f} s)")
         steps = settings.stage1_steps + settings.stage2_steps
         self.batches = list(self.subject.batches(steps, settings.seed + 1))
-        if self.subject.extra_training:
+        if self.subject.dense_options is not None:
             rows += self.phase("dense-extra", self._train_on)
             self.log(f"dense, same extra training: {self._show(rows[-1:])}")
         for ratio in settings.ratios:

@@ -10,7 +10,7 @@ from see_min.bridge.model import device_memory
 from see_min.errors import require
 from see_min.experiments.folders import FOLDERS, FolderSettings, text_hash
 from see_min.experiments.hf_models import model_folder, read_record
-from see_min.experiments.options import add_data_arguments, given_settings
+from see_min.experiments.options import add_flags, given_settings
 from see_min.toy.training import pick_device
 
 ROWS, TURNS = 16, 5  # of a batch whose speed is measured; the fastest turn counts
@@ -84,8 +84,7 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="FOLDER", help="of a Hugging Face model, or of `compress`")
     parser.add_argument("--task", choices=tuple(FOLDERS),
                         help="default: that of its compression, else encoder")
-    parser.add_argument("--sts", metavar="FILE", help="CSV, sentence,sentence,score, of encoder")
-    add_data_arguments(parser)
+    add_flags(parser, "corpus", "parallel", "sts", "device")
 
 
 def run(arguments, command):

@@ -14,7 +14,7 @@ from see_min.encoding import SememeEncoding
 from see_min.entangle import entangled_rows, entanglement_entropy, schmidt_spectrum
 from see_min.errors import InputError, check_shape
 from see_min.experiments import reports, sources
-from see_min.experiments.options import LEXICON
+from see_min.experiments.options import add_flags
 from see_min.experiments.page import page
 from see_min.experiments.similarity import cosines, row_of
 from see_min.files import write_atomic
@@ -281,7 +281,7 @@ def add_arguments(parser):
                              "words; without a file, what the lexicon knows")
     parser.add_argument("--dense", metavar="FILE",
                         help="the matrix, checkpoint or folder as it was")
-    parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
+    add_flags(parser, "lexicon")
     parser.add_argument("--plot", metavar="FILE", help="draw the first word: .png, .svg or .pdf")
     parser.add_argument("--html", metavar="FILE",
                         help="a page that shows these words, and others as they are typed")

@@ -5,7 +5,7 @@ from pathlib import Path
 from see_min.bridge.grow import add_words
 from see_min.errors import InputError
 from see_min.experiments.hf_models import load_model, read_record, save_model
-from see_min.experiments.options import LEXICON
+from see_min.experiments.options import add_flags
 from see_min.files import check_writable, read_lines
 from see_min.new_words import described
 from see_min.words.formats import load_lexicon
@@ -44,7 +44,7 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="FOLDER", help="of a Hugging Face model, or of `compress`")
     parser.add_argument("--words", required=True, metavar="FILE", help="a line per word: word; "
                         "word TAB sememes; or word TAB = definition")
-    parser.add_argument("--lexicon", default="sample", metavar="NAME", help=LEXICON)
+    add_flags(parser, "lexicon")
     parser.add_argument("--task", choices=("lm", "mlm", "encoder"),
                         help="default: that of its compression, else encoder")
     parser.add_argument("--no-pieces", action="store_true",

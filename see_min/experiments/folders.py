@@ -21,7 +21,7 @@ from see_min.experiments.hf_models import (
     unit,
 )
 from see_min.experiments.measure import masked_accuracy, perplexity, sts
-from see_min.experiments.options import add_run_arguments, given_settings
+from see_min.experiments.options import add_flags, add_run_arguments, given_settings
 from see_min.experiments.similarity import read_sentence_pairs
 from see_min.files import read_lines
 from see_min.toy import data
@@ -60,7 +60,7 @@ class FolderSubject(Subject):
     returns the ids of all of the text, a list of them for each of `Pretrained.tables`.
     """
 
-    extra_training = False
+    dense_options = None  # the dense model is not trained
     training, measuring = ("corpus",), ("corpus",)  # files that compress needs, and evaluate
 
     def load(self, *files):
@@ -109,7 +109,6 @@ class LanguageFolder(FolderSubject):
     Stage 2 learns from the text, too: the dense model, trained alike, stands beside the students.
     """
 
-    extra_training = True
     dense_options = {"embedding_lr_scale": 1.0}
 
     def read_text(self, held_out):
@@ -224,7 +223,6 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="FOLDER", help="a Hugging Face model, or all-MiniLM-L6-v2")
     parser.add_argument("--task", choices=tuple(FOLDERS), default="encoder",
                         help="next words, masked words, sentences (default), or a translation")
-    parser.add_argument("--sts", metavar="FILE", help="sentence,sentence,score as CSV, of encoder")
     parser.add_argument("--stage1-steps", type=int, metavar="N", help="on embeddings and states")
     parser.add_argument("--batch-size", type=int, metavar="N", help="rows per batch (default: 32)")
     parser.add_argument("--block-size", type=int, metavar="N", help="longest row (default: 64)")
@@ -233,7 +231,7 @@ def add_arguments(parser):
     parser.add_argument("--weights", choices=("float16", "int8"),
                         help="how folders keep what is no embedding (default: as it was)")
     parser.add_argument("--accumulate", type=int, metavar="N", help="micro-batches per step")
-    parser.add_argument("--bf16", action="store_true", default=None, help="bfloat16 where possible")
+    add_flags(parser, "sts", "bf16")
     add_run_arguments(parser, "see weighted-svd")
 
 

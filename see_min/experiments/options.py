@@ -1,6 +1,7 @@
 """Flags that several commands share; nothing heavy is imported."""
 
 from see_min.errors import InputError
+from see_min.recipe import MIX
 
 LEXICON = "sample (default), none, openhownet, a folder, a file, or several joined by +"
 
@@ -28,39 +29,50 @@ def check_mix(value):
     return value
 
 
-def add_data_arguments(parser):
-    """Texts that a model is trained on or measured by."""
-    parser.add_argument("--corpus", metavar="FILE", help="UTF-8 text of lm, mlm and encoder")
-    parser.add_argument("--parallel", nargs=2, metavar=("SOURCE", "TARGET"),
-                        help="sentences and their translations, one per line, plain or .gz")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+FLAGS = {
+    "corpus": {"metavar": "FILE", "help": "UTF-8 text of lm, mlm and encoder; to "
+               "count in, for compare also lines token TAB count in a .tsv"},
+    "parallel": {"nargs": 2, "metavar": ("SOURCE", "TARGET"),
+                 "help": "sentences and their translations, one per line, plain or .gz"},
+    "sts": {"metavar": "FILE", "help": "sentence,sentence,score as CSV, of encoder"},
+    "lexicon": {"metavar": "NAME", "default": "sample", "help": f"what words mean: {LEXICON}"},
+    "ratios": {"type": parse_ratio, "nargs": "+", "metavar": "R",
+               "help": "dense size / size kept (default: 10 40; of compare: 10 20 40 80)"},
+    "mix": {"type": float, "default": MIX, "metavar": "X",
+            "help": f"share of the text's metric in the fit (default: {MIX}; 0: none)"},
+    "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: auto"},
+    "bf16": {"action": "store_true", "default": None, "help": "bfloat16 where possible"},
+    "out": {"default": "out", "metavar": "FOLDER", "help": "what is written (default: out)"},
+    "quick": {"action": "store_true", "help": "a small version of everything"},
+}
+
+
+def add_flags(parser, *names):
+    """Flags of FLAGS by name."""
+    for name in names:
+        parser.add_argument(f"--{name}", **FLAGS[name])
 
 
 def add_run_arguments(parser, methods):
-    """What every experiment takes."""
-    add_data_arguments(parser)
-    parser.add_argument("--lexicon", metavar="NAME", help=f"what words mean: {LEXICON}")
+    """What `train` and `compress` take."""
+    add_flags(parser, "corpus", "parallel", "device", "lexicon", "ratios", "mix", "out", "quick")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"default: {methods}")
-    parser.add_argument("--ratios", type=parse_ratio, nargs="+", metavar="R",
-                        help="dense size / size kept (default: 10 40)")
     parser.add_argument("--count", choices=("bytes", "parameters"),
                         help="what a ratio counts: a file's bytes (default), or as the papers do")
-    parser.add_argument("--mix", type=float, metavar="X",
-                        help="share of the text's metric in the fit (default: 0.7; 0: none)")
     parser.add_argument("--stage2-steps", type=int, metavar="N", help="steps of distillation")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
-    parser.add_argument("--out", default="out", metavar="FOLDER",
-                        help="report, figure and compressed models (default: out)")
-    parser.add_argument("--quick", action="store_true", help="a small version of everything")
     parser.add_argument("--resume", action="store_true",
                         help="go on after the phases that a stopped run finished")
 
 
 def given_settings(arguments):
-    """{name: value} of the flags that were given, lists as tuples without repetitions."""
+    """{name: value} of the flags that were given, lists as tuples without repetitions.
+
+    A pair of files is no list: its names may be the same.
+    """
     given = {key: value for key, value in vars(arguments).items()
              if value is not None and key not in ("command", "out", "resume", "quick")}
-    for key in ("methods", "ratios"):
-        if key in given:
-            given[key] = tuple(dict.fromkeys(given[key]))
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    for key, value in given.items():
+        if isinstance(value, list):
+            given[key] = tuple(value if "parallel" in key else dict.fromkeys(value))
+    return given
