@@ -1,7 +1,6 @@
-"""Text -> documents -> words -> ids -> batches: what is prose, which split, targets, bad files."""
+"""Documents -> words -> ids -> batches: which split, which targets, bad files."""
 
 import gzip
-import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -10,89 +9,9 @@ import pytest
 
 from see_min.errors import InputError
 from see_min.toy import data
+from see_min.toy.documents import tokenize
 from see_min.words.tokens import normalise
 from see_min.words.vocabulary import Vocabulary
-
-GOOD = "This sentence is long enough to count as English."
-OTHER = "And here is another one that says something else."
-
-
-# ------------------------------------------------------------------ documents
-
-
-@pytest.mark.parametrize(("docstring", "expected"), [
-    (f"{GOOD}\n\n{OTHER}", [GOOD, OTHER]),
-    (f"{GOOD}\n>>> f(0)\nValueError: it must not be zero or less.\n\n{OTHER}", [GOOD, OTHER]),
-    (f"{GOOD}\n\n    ... a continued line of code, no prose at all.\n\n{OTHER}", [GOOD, OTHER]),
-    (f"Here is an example that shows the way::\n\n    x = all of this is code.\n\n{OTHER}",
-     ["Here is an example that shows the way::", OTHER]),
-    (f".. note:: below\n\n    All of this block is a directive.\n\n{OTHER}", [OTHER]),
-    (f"{GOOD}\n\nParameters\n----------\nx : int\ny : array (V, D)\n\n{OTHER}", [GOOD, OTHER]),
-    ("===== =====\nname  value\n===== =====\none   two\n===== =====", []),
-    (f"- {GOOD}\n- {OTHER}", [f"- {GOOD}", f"- {OTHER}"]),
-    ("The value :math:`a^2 + b` is the sum\nof two other values.",
-     ["The value is the sum of two other values."]),
-    ("Use :func:`numpy.dot` or ``matmul`` for *two* arrays as in a paper [3]_.",
-     ["Use numpy.dot or matmul for two arrays as in a paper ."]),
-    ("f(x, y, z, 1, 2, 3, 4, 5) -> (a, b).", []),
-    ("Too short a line.", []),
-    ("this one has words enough but it does not end like one", []),
-])
-def test_prose_keeps_sentences_and_drops_code_tables_and_formulas(docstring, expected):
-    assert data.prose(docstring) == expected
-
-
-def test_docstrings_are_found_at_every_depth_and_nowhere_else(tmp_path):
-    inner = [f"The {name} of this file may say what it does." for name in ("method", "coroutine")]
-    path = tmp_path / "m.py"
-    path.write_text(f'''"""{GOOD}"""
-X = """This string is no docstring but it looks like one."""
-class A:
-    """{OTHER}"""
-    def f(self):
-        """{inner[0]}"""
-async def h():
-    """{inner[1]}"""
-''')
-    assert data.file_prose(path) == [[GOOD], [OTHER], *([text] for text in inner)]
-
-
-def test_documents_of_a_package_have_no_duplicates_and_leave_out_its_tests(tmp_path, monkeypatch):
-    """In the order of the files; the package is read and never imported."""
-    inner = "Only this sentence stands in the inner file of them."
-    files = {
-        "__init__.py": "raise RuntimeError('the corpus must not import packages')",
-        "a.py": f'"""{GOOD}"""\ndef f():\n    """{OTHER}\n\n    {GOOD.upper()}\n\n    {OTHER}"""\n',
-        "broken.py": '"""A sentence in a file that does not parse at all."""\ndef (:\n',
-        "inner/copy.py": f'"""{GOOD}\n\n{inner}"""\n',
-        "latin.py": '"""A sentence in a file of another encoding, café or so."""\n',
-        "tests/test_a.py": '"""A sentence in a test that should not be part of it."""\n',
-    }
-    for name, text in files.items():
-        path = tmp_path / "pretend_prose" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="latin-1")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert data.default_documents(("pretend_prose",)) == [GOOD, OTHER, inner]
-    assert "pretend_prose" not in sys.modules
-
-
-def test_a_package_that_is_not_installed_is_named():
-    text = "corpus: expected the package no_such_package to be installed, got none: pip install"
-    with pytest.raises(InputError, match=text):
-        data.default_documents(("numpy", "no_such_package"))
-
-
-def test_a_file_is_cut_at_blank_lines(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_bytes("\ufeffOne two\nthree.\n\n \t\nÄnother one.\n\n\n   \n".encode())
-    assert data.file_documents(path) == ["One two\nthree.", "Änother one."]
-    path.write_bytes(b"dos text\r\n\r\nsecond\r\n")
-    assert data.file_documents(path) == ["dos text", "second"]
-    path.write_bytes(b" \n\n \t\n")
-    with pytest.raises(InputError, match=f"{path}: expected words, got an empty text"):
-        data.file_documents(path)
-
 
 # ------------------------------------------------------------------ vocabularies and ids
 
@@ -111,7 +30,7 @@ def test_no_document_stands_in_both_splits_and_none_is_lost():
     corpus = data.build_corpus(DOCUMENTS, 1000, seed=1)
     train, valid = (split_words(ids, corpus.words) for ids in (corpus.train, corpus.valid))
     assert (len(train), len(valid)) == (190, 10)
-    expected = {tuple(data.tokenize(document)) for document in DOCUMENTS}
+    expected = {tuple(tokenize(document)) for document in DOCUMENTS}
     assert set(train) < expected and len(set(train)) == 190
     held_out = expected - set(train)  # their first word is in no training document: unknown
     assert Counter(valid) == Counter(("<unk>", *tokens[1:]) for tokens in held_out)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from see_min.errors import InputError
 from see_min.toy import training
@@ -20,6 +19,7 @@ from see_min.toy.training import (
     TrainConfig,
     cosine,
     count_targets,
+    cross_entropy,
     join_processes,
     micro_batches,
     pick_device,
@@ -36,17 +36,12 @@ def some_batches(count, rows=4):
     return [Batch((window[:, :-1],), window[:, 1:]) for window in windows]
 
 
-def cross_entropy(model, batch):
-    logits = model(*batch.inputs).flatten(0, 1)  # (b t, V)
-    return F.cross_entropy(logits, batch.targets.flatten())
-
-
 def trained(batches, config=None):
     """(result, model) of a small GPT."""
     torch.manual_seed(0)
     model = TinyGPT(GPTConfig(V, D, n_layer=2, n_head=2, block_size=T))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    module = LossModule(model, cross_entropy)
+    module = LossModule(model, lambda model, b: cross_entropy(model(*b.inputs), b.targets))
     return train(module, optimizer, batches, len(batches), "test", config), model
 
 

@@ -293,8 +293,9 @@ def run(arguments, command):
     for name in ("dense", "plot", "html"):
         if getattr(arguments, name) and path is None:
             raise InputError(f"{name}: expected FILE before the words with it, got none")
-    if arguments.plot:
-        reports.check_plot(arguments.plot)
+    if arguments.plot and (ending := Path(arguments.plot).suffix.lower()) not in reports.FORMATS:
+        rule = f"a name that ends in one of {', '.join(reports.FORMATS)}"
+        raise InputError(f"plot: expected {rule}, got {ending or 'no ending'}")
     lexicon = load_lexicon(arguments.lexicon)
     encoding = None if path is None else load_encoding(path, lexicon)
     dense = None

@@ -27,6 +27,7 @@ BLUE, SKY, RED, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"  # Okabe and 
 PINK, ORANGE, GREY, BLACK = "#CC79A7", "#E69F00", "#7F7F7F", "#000000"
 BROWN, PURPLE = "#8C564B", "#9467BD"
 SIGNED = "RdBu_r"  # numbers of both signs: white at 0, between limits of equal size
+FORMATS = (".png", ".svg", ".pdf")
 GRID = {"color": "#E3E3E3", "lw": 0.8}
 LONG, SHORT, DOTS = (0, (6, 2)), (0, (2, 1.2)), (0, (1, 1))
 STYLES = {  # colour, marker, dashes; in the order of a table's lines
@@ -178,18 +179,9 @@ def new_figure(width, height, title):
     return fig
 
 
-def check_plot(path):
-    """The path of a figure; InputError if its ending is none of .png, .svg, .pdf."""
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        got = path.suffix or "no ending"
-        raise InputError(f"plot: expected a name that ends in .png, .svg or .pdf, got {got}")
-    return path
-
-
 def save_figure(fig, path):
-    """Write a figure in the format of its ending, nothing of it cut off; returns the Path."""
-    path = check_plot(path)
+    """Write a figure in the format of its ending, one of FORMATS; returns the Path."""
+    path = Path(path)
     with atomic_path(path) as temporary:
         fig.savefig(temporary, format=path.suffix[1:].lower(), bbox_inches="tight")
     return path

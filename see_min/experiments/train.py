@@ -22,7 +22,7 @@ from see_min.experiments.engine import (
     run_command,
 )
 from see_min.experiments.options import add_run_arguments, given_settings
-from see_min.toy import data, models
+from see_min.toy import data, documents, models
 from see_min.toy.training import TrainConfig, pretrain, processes
 from see_min.words.alignment import inherited, translation_table
 from see_min.words.vocabulary import build_vocabulary
@@ -133,12 +133,13 @@ class LanguageSubject(ToySubject):
         models.GPTConfig(settings.vocab_size, *settings.sizes)  # refuses what does not fit
         if settings.corpus is not None:
             self.log(f"reading {settings.corpus}")
-            documents = data.file_documents(settings.corpus)
+            found = documents.file_documents(settings.corpus)
         else:
             self.log("reading the docstrings of installed packages")
-            documents = data.default_documents(QUICK_PACKAGES if settings.quick else data.PACKAGES)
+            packages = QUICK_PACKAGES if settings.quick else documents.PACKAGES
+            found = documents.default_documents(packages)
         least = settings.block_size * 4 + 1
-        corpus = data.build_corpus(documents, settings.vocab_size, settings.seed, min_tokens=least)
+        corpus = data.build_corpus(found, settings.vocab_size, settings.seed, min_tokens=least)
         self.train, self.valid = (ids + len(self.special) for ids in (corpus.train, corpus.valid))
         self.log(f"{len(self.train):,} training and {len(self.valid):,} validation tokens")
         often = np.full(len(self.special), corpus.counts.max())
