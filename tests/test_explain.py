@@ -12,8 +12,6 @@ import pytest
 from slow import close, slow_cosine, slow_term
 from tiny import call
 
-from see_min.encoding import SememeEncoding
-from see_min.errors import InputError
 from see_min.experiments import page
 from see_min.experiments.explain import (
     as_page,
@@ -21,7 +19,6 @@ from see_min.experiments.explain import (
     built,
     explain_words,
     known,
-    load_encoding,
     nearest_words,
     plot,
     rows_of_words,
@@ -315,21 +312,3 @@ def test_a_page_of_a_large_vocabulary_keeps_the_first_words_and_says_so(fits, mo
     text = page.page(encoding, numbers, [WORDS[40]])
     assert f'"words": ["{WORDS[40]}", "{WORDS[0]}", "{WORDS[1]}", "{WORDS[2]}", ' in text
     assert f"This page holds 5 of its {len(numbers)} whole words" in text
-
-
-def test_a_compressed_checkpoint_is_read_and_a_dense_one_refused(fits, tmp_path):
-    torch = pytest.importorskip("torch")
-    from see_min.bridge.swap import swap_embedding
-    from see_min.experiments.checkpoint import save_checkpoint
-    from see_min.toy.models import GPTConfig, TinyGPT
-
-    torch.manual_seed(0)
-    model = TinyGPT(GPTConfig(V, D, 1, 2, 4))
-    save_checkpoint(model, tmp_path / "dense.pt", NAMES)
-    with pytest.raises(InputError, match="dense.pt: expected a compressed embedding, got Emb"):
-        load_encoding(tmp_path / "dense.pt")
-    swap_embedding(model, fits["see"], "token_embedding")
-    save_checkpoint(model, tmp_path / "m.pt", NAMES)
-    encoding = load_encoding(tmp_path / "m.pt")
-    assert isinstance(encoding, SememeEncoding) and encoding.words == NAMES
-    np.testing.assert_allclose(encoding.rows([5]), fits["see"].rows([5]), rtol=1e-5, atol=1e-6)

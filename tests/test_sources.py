@@ -121,19 +121,6 @@ def test_requests_that_contradict_each_other_are_refused(tmp_path, monkeypatch, 
         find_source(**given)
 
 
-def test_a_checkpoint_has_its_words(tmp_path):
-    torch = pytest.importorskip("torch")
-    from see_min.experiments.checkpoint import save_checkpoint
-    from see_min.toy.models import GPTConfig, TinyGPT
-
-    torch.manual_seed(0)
-    model = TinyGPT(GPTConfig(5, 8, 1, 2, 4))
-    save_checkpoint(model, tmp_path / "m.pt", list("abcde"))
-    source = find_source(tmp_path / "m.pt")
-    assert source.words == list("abcde")
-    np.testing.assert_array_equal(source.matrix, model.token_embedding.weight.detach().double())
-
-
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A folder of a BERT, two of whose rows are without a token."""

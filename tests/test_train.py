@@ -7,12 +7,13 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from tiny import STEMS, call, quiet
+from tiny import STEMS, call, quiet, refused
 
 from see_min.experiments import train
 from see_min.experiments.checkpoint import load_checkpoint
 from see_min.experiments.cli import main
 from see_min.experiments.engine import run_experiment
+from see_min.experiments.sources import find_source
 from see_min.experiments.train import MASK, METHODS, MaskedSubject, train_settings
 from see_min.toy.models import TinyBERT
 
@@ -49,13 +50,18 @@ def test_the_command_leaves_a_report_a_figure_and_a_model_per_student(finished):
     assert {"python", "numpy", "torch", "cores", "date"} <= set(report["environment"])
 
 
-def test_explain_names_the_units_of_a_saved_student(finished, capsys):
-    path = finished[0] / "see_3x.pt"
+def test_explain_names_the_units_of_a_saved_student_beside_its_teacher(finished, capsys):
+    path, teacher = finished[0] / "see_3x.pt", finished[0] / "phases" / "teacher.pt"
     model, words = load_checkpoint(path)
     private = model.token_embedding.to_encoding().bag_names
     assert private and set(private) <= {("word", word) for word in words}
-    code, text, _ = call(capsys, "explain", path, words[-1])
+    code, text, _ = call(capsys, "explain", path, words[-1], "--dense", teacher)
     assert re.search("^  (word|stem) ", text, re.M) and "bucket:" in text and "unit:" not in text
+    row = model.token_embedding(torch.tensor([len(words) - 1])).detach()
+    source = find_source(teacher)
+    cosine = torch.cosine_similarity(row, torch.tensor(source.matrix[-1:]).float()).item()
+    assert source.words == words and f"cosine {cosine:.3f} with the dense row" in text
+    assert "expected a compressed embedding, got Emb" in refused(capsys, "explain", teacher, "bad")
 
 
 def test_defaults_are_those_of_the_published_runs():

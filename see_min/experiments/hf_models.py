@@ -16,7 +16,7 @@ from see_min.bridge.finetune import EmbeddingTask
 from see_min.bridge.layers import cached_rows
 from see_min.bridge.metric import measure_metric
 from see_min.bridge.swap import input_embedding
-from see_min.errors import InputError, check_at_least, require
+from see_min.errors import InputError, require
 from see_min.experiments.measure import in_batches
 
 KINDS = {  # of a task: the class of transformers, and the tokens that it needs
@@ -191,7 +191,6 @@ class Pretrained(nn.Module):
         return {self.task.embeddings[0]: self.names}
 
     def _check_sizes(self):
-        check_at_least("block-size", self.block_size, 1)
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest and self.block_size > longest:
             rule = f"at most {longest}, the positions of the model"
