@@ -79,9 +79,9 @@ def test_defaults_are_those_of_the_published_runs():
     ({"source_lexicon": "a"}, "source-lexicon: expected none with --task lm, got a"),
     ({"task": "translation", "corpus": "a"}, "corpus: expected none with --task translation, g"),
 ])
-def test_settings_that_do_not_fit_together_are_refused(given, text):
+def test_settings_that_do_not_fit_together_are_refused(tmp_path, given, text):
     with pytest.raises(ValueError, match=re.escape(text)):
-        train_settings(**given)
+        run_experiment(train_settings(**given), tmp_path, log=pytest.fail)
 
 
 def test_masked_words_are_a_small_variant(corpus, tmp_path):

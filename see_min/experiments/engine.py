@@ -119,6 +119,7 @@ class Subject:
     """
 
     metric = "perplexity"
+    files, more = (), ()  # of FILES: those that it needs, and those that it may have besides
     task = LANGUAGE  # what the stages have to know of the model
     dense_options = {}  # of stage 2 where the dense model is trained as the students are; or None
 
@@ -281,9 +282,11 @@ class Experiment:
 @device_memory()
 def run_experiment(settings, out, resume=False, log=print):
     """The report of an experiment; under torchrun the first process alone speaks and writes."""
+    kind = settings.subject
+    check_files(settings, kind.files, kind.more)
     device = join_processes(pick_device(settings.device))
     first = processes()[0] == 0
-    subject = settings.subject(settings, device, log if first else lambda line: None)
+    subject = kind(settings, device, log if first else lambda line: None)
     return Experiment(settings, subject, out, resume).run()
 
 

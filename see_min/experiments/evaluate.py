@@ -8,6 +8,7 @@ import torch
 
 from see_min.bridge.model import device_memory
 from see_min.errors import require
+from see_min.experiments.engine import check_files
 from see_min.experiments.folders import FOLDERS, FolderSettings, text_hash
 from see_min.experiments.hf_models import model_folder, read_record
 from see_min.experiments.options import add_flags, given_settings
@@ -28,6 +29,7 @@ def measure_folder(model, task=None, **files):
     recorded = record.get("task") == task
     sizes = {"block_size": record["block_size"]} if recorded else {}
     settings = FolderSettings(model=model, task=task, **sizes, **files)
+    check_files(settings, FOLDERS[task].measured)
     subject = FOLDERS[task](settings, pick_device(settings.device))
     pretrained, cost = loaded(subject)
     same = recorded and record["text"] == text_hash(settings)
@@ -47,7 +49,7 @@ def loaded(subject):
     for name in ("AutoModel", "AutoTokenizer", "PreTrainedModel"):
         getattr(require("transformers"), name)  # importing is no part of loading
     before, start = peak_memory(subject.device), time.perf_counter()
-    model = subject.load(*subject.measuring)
+    model = subject.load()
     seconds, speed = time.perf_counter() - start, tokens_per_second(model)
     peak = peak_memory(subject.device) - before
     files = model_folder(subject.settings.model).rglob("*")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from see_min.errors import InputError, check_at_least, require
-from see_min.experiments.engine import Settings, Subject, check_files, hold_out, run_command
+from see_min.experiments.engine import Settings, Subject, hold_out, run_command
 from see_min.experiments.hf_models import (
     count_ids,
     load_pretrained,
@@ -61,18 +61,17 @@ class FolderSubject(Subject):
     """
 
     dense_options = None  # the dense model is not trained
-    training, measuring = ("corpus",), ("corpus",)  # files that compress needs, and evaluate
+    files = measured = ("corpus",)  # that compress needs, and evaluate
 
-    def load(self, *files):
-        """The model as its task sees it; refuses settings without one of the files."""
+    def load(self):
+        """The model as its task sees it."""
         s = self.settings
-        check_files(s, files)
         self.model = load_pretrained(s.model, s.task, s.block_size, self.device)
         self.task = self.model.task
         return self.model
 
     def read(self):
-        model = self.load(*self.training)
+        model = self.load()
         texts, self.vocabularies = self.read_text(held_out=True), {}
         self.data = repr((self.train, self.valid)).encode()
         lexicon = self.lexicon(self.settings.lexicon)
@@ -151,7 +150,7 @@ class MaskedFolder(LanguageFolder):
 class EncoderFolder(FolderSubject):
     """Sentences: rank correlation of cosines with how similar people find pairs (STS)."""
 
-    metric, training, measuring = "STS", ("corpus", "sts"), ("sts",)
+    metric, files, measured = "STS", ("corpus", "sts"), ("sts",)
 
     def read_text(self, held_out):
         check_at_least("block-size", self.settings.block_size, FEWEST)
@@ -181,7 +180,7 @@ class EncoderFolder(FolderSubject):
 class TranslationFolder(FolderSubject):
     """An encoder with a decoder: BLEU of greedy translations."""
 
-    metric, training, measuring = "BLEU", ("parallel",), ("parallel",)
+    metric, files, measured = "BLEU", ("parallel",), ("parallel",)
 
     def read_text(self, held_out):
         require("sacrebleu")

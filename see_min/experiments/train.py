@@ -14,13 +14,7 @@ from see_min.bridge.finetune import EmbeddingTask
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments import measure
 from see_min.experiments.checkpoint import load_checkpoint, save_checkpoint
-from see_min.experiments.engine import (
-    Settings,
-    Subject,
-    check_files,
-    hold_out,
-    run_command,
-)
+from see_min.experiments.engine import Settings, Subject, hold_out, run_command
 from see_min.experiments.options import add_run_arguments, given_settings
 from see_min.toy import data, documents, models
 from see_min.toy.training import TrainConfig, pretrain, processes
@@ -30,7 +24,6 @@ from see_min.words.vocabulary import build_vocabulary
 MASK = "<mask>"
 PAD, BEGIN, END = 0, 1, 2  # the first words of each language
 ALIGNED = "aligned"  # as the source's lexicon: the senses of a word's translations
-TRANSLATED = ("valid_parallel", "source_lexicon")  # flags of a translation that may be left out
 QUICK_PACKAGES = ("numpy", "matplotlib")
 METHODS = ("see", "see-derived", "shuffled", "opq", "svd-int8")
 
@@ -71,7 +64,7 @@ QUICK_TRANSLATION = {"vocab_size": 1500, "n_embd": 64, "n_head": 2, "teacher_ste
 
 
 def train_settings(task="lm", quick=False, **given):
-    """A task's settings: defaults, their quick form, what was given; InputError for what clashes.
+    """A task's settings: defaults, their quick form, what was given.
 
     >>> train_settings("translation", parallel=("a", "b")).lr
     0.0001
@@ -81,10 +74,7 @@ def train_settings(task="lm", quick=False, **given):
     translation = task == "translation"
     defaults = TRANSLATION if translation else {}
     small = (QUICK_TRANSLATION if translation else QUICK) if quick else {}
-    settings = TrainSettings(**(defaults | small | given | {"task": task, "quick": quick}))
-    needed = ("parallel",) if translation else ()
-    check_files(settings, needed, TRANSLATED if translation else ("corpus",))
-    return settings
+    return TrainSettings(**(defaults | small | given | {"task": task, "quick": quick}))
 
 
 class ToySubject(Subject):
@@ -126,7 +116,7 @@ class ToySubject(Subject):
 class LanguageSubject(ToySubject):
     """A small GPT that predicts the next word."""
 
-    special = ()
+    more, special = ("corpus",), ()
 
     def read(self):
         settings = self.settings
@@ -191,6 +181,7 @@ class TranslationSubject(ToySubject):
     words are translated to.
     """
 
+    files, more = ("parallel",), ("valid_parallel", "source_lexicon")
     metric, task = "BLEU", EmbeddingTask(models.TinyTranslator.embeddings, PAD)
     dense_options = {"embedding_lr_scale": 1.0}  # a high rate hurts what is trained
 
