@@ -62,7 +62,7 @@ BAD = {
     "train --corpus a\0b": "arguments: expected names without NUL",
     "compress none --corpus f --sts s": "model: expected all-MiniLM-L6-v2 or a folder",
     "evaluate none --task lm --corpus f": "model: expected all-MiniLM-L6-v2 or a folder",
-    "explain f/none.pt adds": "f/none.pt: expected an encoding or a folder",
+    "explain f/none.pt adds": "f/none.pt: expected a checkpoint of see_min",
     "hownet --folder none": "none",
 }
 

@@ -149,12 +149,11 @@ def test_order_one_has_no_spectrum_and_nameless_units_have_numbers(fits):
 def test_text_draws_trees_of_definitions_that_can_be_read_and_joins_morphemes():
     lexicon = Lexicon({"soldier": (SOLDIER, Sense(("part", "more"), definition="{more|"))})
     found = [known(word, lexicon, parts) | {"built": None}
-             for word, parts in (("soldiers", ("soldier", "s")), ("xyzzy", ()))]
-    assert as_text(found, encoded=True).splitlines() == [
+             for word, parts in (("soldiers", ("soldier", "s")), ("xyzzy", None))]
+    assert as_text(found).splitlines() == [
         "soldiers", "========", "known as soldier, 2 senses", "  1  noun  7", "     human|人",
         "     └─ [belong] army|军队", "  2  part > more", "morphemes: soldier + s",
-        "soldiers is no whole word of the vocabulary", "", "xyzzy", "=====", "no sense is known",
-        "morphemes: none", "xyzzy is no whole word of the vocabulary"]
+        "", "xyzzy", "=====", "no sense is known", "xyzzy is no whole word of the vocabulary"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -190,7 +189,7 @@ def test_a_saved_encoding_is_read_and_nothing_is_fitted(command, fits, tmp_path,
     code, said, _ = command("e.npz", *words, "--dense", "e.npy", "--plot", "a.svg", "--html",
                             "a.html")
     expected = explain_words(words, sample_lexicon(), fits["see"], E0)
-    assert code == 0 and said == as_text(expected, encoded=True)
+    assert code == 0 and said == as_text(expected)
     assert "xyzzy is no whole word" in said
     assert (tmp_path / "a.svg").exists() and (tmp_path / "a.html").exists()
 
@@ -198,7 +197,7 @@ def test_a_saved_encoding_is_read_and_nothing_is_fitted(command, fits, tmp_path,
 def test_a_bag_that_no_file_holds_is_made_again_with_the_lexicon_of_the_fit(command, tmp_path):
     encoding, path = encode(E0, NAMES, 6, derived=True, sweeps=1), tmp_path / "derived.npz"
     encoding.save(path)
-    expected = as_text(explain_words(WORDS, sample_lexicon(), encoding), encoded=True)
+    expected = as_text(explain_words(WORDS, sample_lexicon(), encoding))
     assert command(path, *WORDS) == (0, expected, "") and encoding.bag.nnz > 0
     code, _, said = command(path, WORDS[0], "--lexicon", "none")
     assert code == 2 and "expected the words and the lexicon of the fit" in said
@@ -213,8 +212,8 @@ def test_without_a_file_the_lexicon_tells_what_it_knows(command):
     ("adds --plot a.png", "plot: expected FILE before the words with it, got none"),
     ("adds --html a.html", "html: expected FILE before the words with it, got none"),
     ("adds --dense e.npy", "dense: expected FILE before the words with it, got none"),
-    ("nowhere.npz adds", "nowhere.npz: expected an encoding or a folder, got no such file"),
-    ("d.npy adds", "d.npy: expected an encoding or a folder, got another file"),
+    ("nowhere.npz adds", "nowhere.npz: expected"),
+    ("d.npy adds", "a folder with config.json, got d.npy"),
     ("e.npz", "words: expected at least 1 after e.npz, got none"),
     ("e.npz adds --plot a.gif", "plot: expected a name that ends in one of .png, .svg, .pdf, got "),
     ("e.npz adds --dense d.npy", "dense: expected shape (62, 12), got (3, 2)"),

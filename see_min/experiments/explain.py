@@ -30,7 +30,6 @@ NEAREST = 10  # words
 COLOURS = {"word": reports.BLACK, "sememe": reports.BLUE, "stem": reports.RED,
            "affix": reports.ORANGE, "product": reports.GREEN}  # others are grey
 MAX_UNITS = 10  # of a figure
-ENDINGS = (".npz", ".pt")
 
 
 def known(word, lexicon, morphemes=None):
@@ -171,14 +170,14 @@ def explain_words(words, lexicon, encoding=None, dense=None):
     return [known(word, lexicon) | {"built": built(encoding, word, dense, rows)} for word in words]
 
 
-def as_text(explanations, encoded=False):
+def as_text(explanations):
     """Explanations for a terminal of 100 columns."""
     texts = []
     for one in explanations:
         lines = _known_lines(one)
         if one["built"]:
             lines += _built_lines(one["built"])
-        elif encoded:
+        elif one["morphemes"] is None:  # of an encoding
             lines += [f"{one['word']} is no whole word of the vocabulary"]
         texts.append("\n".join(lines) + "\n")
     return "\n".join(texts)
@@ -305,7 +304,7 @@ def run(arguments, command):
     for name in ("plot", "html"):
         if getattr(arguments, name) and found[0]["built"] is None:
             raise InputError(f"{name}: expected a word of the vocabulary, got {words[0]!r}")
-    print(as_text(found, encoding is not None), end="")
+    print(as_text(found), end="")
     if arguments.plot:
         print(f"written: {plot(found[0], arguments.plot)}", file=sys.stderr)
     if arguments.html:
@@ -317,12 +316,9 @@ def _split(arguments):
     """(path or None, words): the first argument is a path if it is, or looks like, an encoding."""
     first, *rest = arguments
     path = Path(first)
-    named = first.endswith(ENDINGS) or "/" in first or path.is_file()
-    if not named and not (path / "config.json").is_file():
+    named = first.endswith((".npz", ".pt")) or "/" in first
+    if not (named or path.is_file() or (path / "config.json").is_file()):
         return None, list(dict.fromkeys(arguments))
-    if not path.is_dir() and not (path.exists() and first.endswith(ENDINGS)):
-        got = "another file" if path.exists() else "no such file"
-        raise InputError(f"{first}: expected an encoding or a folder, got {got}")
     if not rest:
         raise InputError(f"words: expected at least 1 after {first}, got none")
     return first, list(dict.fromkeys(rest))
