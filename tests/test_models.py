@@ -23,22 +23,22 @@ V, W, D = 11, 13, 6
 SIZES = {"n_embd": D, "n_layer": 2, "n_head": 2, "block_size": 7}
 
 
-def larger(model, factor=10):
+def larger(model):
     """Weights so large that every input shows in the output, in float64."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(factor if parameter.ndim == 2 else 1)
+            parameter.mul_(10 if parameter.ndim == 2 else 1)
     return model.double().eval()
 
 
-def made(name, seed=0, factor=10):
+def made(name):
     """A small model by name."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     if name == "gpt":
         return larger(TinyGPT(GPTConfig(V, **SIZES)))
     if name == "bert":
         return larger(TinyBERT(BERTConfig(V, **SIZES)))
-    return larger(TinyTranslator(TranslatorConfig(V, W, **SIZES)), factor)
+    return larger(TinyTranslator(TranslatorConfig(V, W, **SIZES)))
 
 
 def words(shape, size, seed=0):
@@ -176,28 +176,6 @@ def test_translator_states_are_the_encoders_then_the_decoders():
     close(states[0], model.source_embedding(source) + model.source_positions.weight[:4])
     close(states[3], model.target_embedding(target) + model.target_positions.weight[:3])
     close(model(source, target), model.norm(states[-1]) @ model.target_embedding.weight.T)
-
-
-def greedy_by_hand(model, source, longest):
-    """One sentence: the whole model again for every word."""
-    found = []
-    while len(found) < longest and 2 not in found:
-        target = torch.tensor([[1, *found]])
-        found.append(int(model(source[None], target)[0, -1].argmax()))
-    return found
-
-
-@pytest.mark.parametrize("seed", [0, 4])  # models that end some sentences, not all
-def test_translation_is_the_likeliest_word_after_the_whole_model_ran_again(seed):
-    model = made("translator", seed, factor=20)
-    with torch.no_grad():
-        model.target_embedding.weight[2] *= 3  # so that the end is likely
-    sources = [words((1 + i % 5,), V, seed=i) for i in range(12)]
-    expected = [greedy_by_hand(model, source, 7) for source in sources]
-    read = torch.as_tensor(padded_rows([source.tolist() for source in sources], 0))
-    found = model.translate(read, 7)
-    assert found.tolist() == padded_rows(expected, 0).tolist()
-    assert len({len(row) for row in expected}) > 1
 
 
 def test_translator_learns_to_reverse_sentences_and_translates_them_exactly():

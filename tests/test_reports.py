@@ -6,7 +6,7 @@ import pytest
 
 from see_min.errors import InputError
 from see_min.experiments import reports
-from see_min.experiments.reports import figure, new_figure, save_figure, table, write_report
+from see_min.experiments.reports import figure, table, write_report
 from see_min.related.registry import KNOWN
 
 
@@ -74,20 +74,6 @@ def test_nothing_is_written_of_a_report_that_json_cannot_hold(tmp_path, change, 
     with pytest.raises(InputError, match=text):
         write_report(report, "see", tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_figure_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    fig, old = new_figure(2, 2, "title"), tmp_path / "a.png"
-    old.write_bytes(b"old")
-
-    def broken(path, **_):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(fig, "savefig", broken)
-    with pytest.raises(InputError, match="disk full"):
-        save_figure(fig, old)
-    assert old.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_the_environment_names_versions_and_no_place():
