@@ -21,7 +21,7 @@ CLAIM = re.compile(r"(?<![#\w])D(\d+)\b")
 ESCAPED = re.compile(r"\\[^\w\s]|\]\(|<[A-Za-z/]")
 MATH = re.compile(r"(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$([^$]+?)\$", re.DOTALL)
 NUMBERS = set(claims(DOCUMENT))
-PLANTED = {"test_data.py", "test_derivations.py", "test_links.py", "test_notebooks.py"}
+PLANTED = {"test_documents.py", "test_derivations.py", "test_links.py", "test_notebooks.py"}
 read_tests = cache(docstrings)
 
 
