@@ -144,7 +144,7 @@ def compare_layers(task, out, log=print):
                 rows.append(evaluation.row(method, bits * ratio))
         if name == "lm":
             rows += combined_rows(evaluation)
-    told = asdict(task)
+    told = asdict(task) | {"embedding_ratio": EMBEDDING_RATIO, "total_ratio": TOTAL_RATIO}
     return {"task": told | told.pop("training"), "rows": rows}
 
 

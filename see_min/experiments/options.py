@@ -3,8 +3,6 @@
 from see_min.errors import InputError
 from see_min.recipe import MIX
 
-LEXICON = "sample (default), none, openhownet, a folder, a file, or several joined by +"
-
 
 def parse_ratio(text):
     """A ratio, as int where it is whole, so that 10 is shown as 10.
@@ -26,7 +24,6 @@ def check_mix(value):
     """Refuse a share of the metric that is none: plain squares keep a part."""
     if not 0 <= value < 1:
         raise InputError(f"mix: expected 0 to below 1, got {value:g}")
-    return value
 
 
 FLAGS = {
@@ -35,7 +32,9 @@ FLAGS = {
     "parallel": {"nargs": 2, "metavar": ("SOURCE", "TARGET"),
                  "help": "sentences and their translations, one per line, plain or .gz"},
     "sts": {"metavar": "FILE", "help": "sentence,sentence,score as CSV, of encoder"},
-    "lexicon": {"metavar": "NAME", "default": "sample", "help": f"what words mean: {LEXICON}"},
+    "lexicon": {"metavar": "NAME", "default": "sample",
+                "help": "what words mean: sample (default), none, openhownet, a folder, a file, or "
+                        "several joined by +"},
     "ratios": {"type": parse_ratio, "nargs": "+", "metavar": "R",
                "help": "dense size / size kept (default: 10 40; of compare: 10 20 40 80)"},
     "mix": {"type": float, "default": MIX, "metavar": "X",

@@ -16,6 +16,7 @@ from see_min.experiments import measure
 from see_min.experiments.checkpoint import load_checkpoint, save_checkpoint
 from see_min.experiments.engine import Settings, Subject, hold_out, run_command
 from see_min.experiments.options import add_run_arguments, given_settings
+from see_min.experiments.sources import coverage_line
 from see_min.toy import data, documents, models
 from see_min.toy.training import TrainConfig, pretrain, processes
 from see_min.words.alignment import inherited, translation_table
@@ -108,9 +109,9 @@ class ToySubject(Subject):
 
     def vocabulary(self, words, counts, lexicon):
         """The Vocabulary of words that were counted; says how much the lexicon covers."""
-        share = "{:.0%} of words, {:.0%} of tokens".format(*lexicon.coverage(words, counts))
-        self.log(f"{len(words):,} words; the lexicon covers {share}")
-        return build_vocabulary(words, lexicon, counts, seed=self.settings.seed)
+        vocabulary = build_vocabulary(words, lexicon, counts, seed=self.settings.seed)
+        self.log(coverage_line(lexicon, vocabulary))
+        return vocabulary
 
 
 class LanguageSubject(ToySubject):
