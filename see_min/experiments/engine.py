@@ -115,7 +115,7 @@ class Subject:
     read()                 set `vocabularies`, {name of an embedding: Vocabulary}, and `data`, the
                            bytes of a fingerprint besides the settings
     teacher(path, resumed) (dense model, seconds of training); a model trained here is kept in path
-    save(model, out, name, row)   keep a student whose last row is `row`
+    save(model, path, row) keep a student whose last row is `row`: a folder `path`, or `path`.pt
     """
 
     metric = "perplexity"
@@ -142,6 +142,10 @@ class Subject:
             self.log(lexicon.note)
         self.lexicons.append(lexicon.entries)
         return lexicon
+
+    def cost(self, path=None):
+        """More of a row: what the student in a path, or else the dense model, costs to use."""
+        return {}
 
     def facts(self):
         """What the report says of the data."""
@@ -195,7 +199,8 @@ class Experiment:
 
     def _dense(self, path):
         self.model, seconds = self.subject.teacher(path, resumed=False)
-        return [self._row(self.model, "dense", 1, "teacher", seconds)]
+        cost = {} if processes()[0] else self.subject.cost()
+        return [self._row(self.model, "dense", 1, "teacher", seconds) | cost]
 
     def _train_on(self):
         model = copy.deepcopy(self.model)
@@ -222,7 +227,9 @@ class Experiment:
         round_parameters(student)  # what is measured is what a file holds
         rows.append(self._row(student, method, ratio, "stage2", 0, done) | result)
         if processes()[0] == 0:
-            self.subject.save(student, self.out, f"{method}_{ratio:g}x", rows[-1])
+            path = self.out / f"{method}_{ratio:g}x"
+            self.subject.save(student, path, rows[-1])
+            rows[-1] |= self.subject.cost(path)
         seconds = time.perf_counter() - start
         self.log(f"{method} at {ratio:g}x: {self._show(rows)} ({seconds:.0f} s)")
         return rows

@@ -12,6 +12,7 @@ import numpy as np
 
 from see_min.errors import InputError, check_at_least, require
 from see_min.experiments.engine import Settings, Subject, hold_out, run_command
+from see_min.experiments.folder_cost import folder_cost
 from see_min.experiments.hf_models import (
     count_ids,
     load_pretrained,
@@ -29,7 +30,7 @@ from see_min.words.vocabulary import build_vocabulary
 
 FEWEST = 4  # ids of a sentence, special ones included
 MASKED_STEPS = 20  # batches of the measure of mlm
-QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1}
+QUICK = {"stage1_steps": 3, "stage2_steps": 5, "sweeps": 1, "costs": False}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class FolderSettings(Settings):
     task: str = "encoder"
     sts: str | None = None
     weights: str | None = None  # how a folder keeps what is no embedding
+    costs: bool = True  # whether folders are loaded anew to see what they cost
     methods: tuple = ("see", "weighted-svd")
     batch_size: int = 32
     stage1_steps: int = 50
@@ -95,11 +97,17 @@ class FolderSubject(Subject):
     def teacher(self, path, resumed):
         return self.model, 0.0
 
-    def save(self, model, out, name, row):
+    def save(self, model, path, row):
         record = {"task": self.settings.task, "block_size": self.settings.block_size,
                   "metric": self.metric, "value": row["value"], "text": text_hash(self.settings)}
         like = model_folder(self.settings.model)
-        save_model(model.model, model.tokenizer, out / name, like, record)
+        save_model(model.model, model.tokenizer, path, like, record)
+
+    def cost(self, path=None):
+        s, folder = self.settings, path or model_folder(self.settings.model)
+        if not s.costs:
+            return {}
+        return {"folder": folder_cost(folder, s.task, self.device, s.block_size)}
 
 
 class LanguageFolder(FolderSubject):

@@ -79,7 +79,7 @@ def environment():
 
 def as_markdown(report, *parts):
     """A report's paragraphs and tables, between its command and where it ran."""
-    lines = [f"Command: `{report['task']['command']}`", *parts]
+    lines = [f"Command: `{report['task']['command']}`", *filter(None, parts)]
     for part in ("task", "environment"):
         words = [f"{key} {value}" for key, value in report[part].items() if key != "command"]
         lines.append(f"{part.capitalize()}: {', '.join(words) or '–'}.")
@@ -137,7 +137,16 @@ def table(report):
     note = ("The dense line shows the teacher under *after fit*; under *stage 2*, if there, the "
             "teacher with the same extra training. Bytes include indices. One run per number.")
     rows = [_line(stages, teacher) for stages in lines.values()]
-    return as_markdown(report, markdown_table(head, rows), note)
+    return as_markdown(report, markdown_table(head, rows), note, _folders(report["rows"]))
+
+
+def _folders(rows):
+    """A table of what folders cost, each loaded in a process of its own; empty if none was."""
+    head = ["folder", "MB on disk", "seconds to load", "peak MB of memory", "tokens/s"]
+    units = {"bytes": 1e6, "load_seconds": 1, "peak_bytes": 1e6, "tokens_per_second": 1}
+    lines = [[line_name(row), *(format_value(row["folder"][key] / units[key]) for key in units)]
+             for row in rows if "folder" in row]
+    return markdown_table(head, lines) if lines else ""
 
 
 def _line(stages, teacher):

@@ -104,8 +104,8 @@ class ToySubject(Subject):
             save_checkpoint(model, path, self.words)
         return model, result["seconds"]
 
-    def save(self, model, out, name, row):
-        save_checkpoint(model, out / f"{name}.pt", self.words)
+    def save(self, model, path, row):
+        save_checkpoint(model, path.with_name(f"{path.name}.pt"), self.words)
 
     def vocabulary(self, words, counts, lexicon):
         """The Vocabulary of words that were counted; says how much the lexicon covers."""
