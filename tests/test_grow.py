@@ -246,6 +246,15 @@ def test_extend_killed_at_any_change_leaves_no_folder_or_the_whole_one(folder):
     assert model.get_input_embeddings().num_embeddings == V + 7
 
 
+def test_extend_gives_a_word_of_which_nothing_is_known_the_mean_of_its_pieces(folder, capsys,
+                                                                              tmp_path):
+    word, out = f"{WORDS[3]}-{WORDS[4]}", tmp_path / "out"
+    (tmp_path / "words.txt").write_text(f"{word}\n")
+    arguments = ["extend", folder / "small", "--words", tmp_path / "words.txt", "--out", out]
+    assert f"got nothing of '{word}'" in refused(capsys, *arguments, "--no-pieces")
+    assert call(capsys, *arguments)[:2] == (0, f"{word}\t{V}\n")
+
+
 @pytest.mark.parametrize("text, expected", [
     ("", "at least 1 word"), ("a\t\n", ":1: expected a word"), ("a\t= xyzzy\n", "that the lexicon"),
     ("\tland\n", ":1: expected a word"),

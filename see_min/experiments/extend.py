@@ -47,6 +47,8 @@ def add_arguments(parser):
     add_flags(parser, "lexicon")
     parser.add_argument("--task", choices=("lm", "mlm", "encoder"),
                         help="default: that of its compression, else encoder")
+    parser.add_argument("--no-pieces", action="store_true",
+                        help="rows of what is known alone, without the tokens that spell a word")
     parser.add_argument("--out", metavar="FOLDER", help="a new folder (default: FOLDER_words)")
 
 
@@ -64,7 +66,7 @@ def run(arguments, command):
     words = read_words(arguments.words, lexicon)
     task = arguments.task or read_record(folder).get("task", "encoder")
     model, tokenizer = load_model(arguments.model, task)
-    ids = add_words(model, tokenizer, words, lexicon)
+    ids = add_words(model, tokenizer, words, lexicon, not arguments.no_pieces)
     save_model(model, tokenizer, out, folder, read_record(folder))
     for word, id in zip(words, ids):
         print(f"{word}\t{id}")
