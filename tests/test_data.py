@@ -201,6 +201,8 @@ def test_pairs_are_read_with_their_ends_and_answered_one_later():
     assert batch.inputs[0].tolist() == [[5, 2, 0], [5, 6, 2]]  # the shorter one first
     assert batch.inputs[1].tolist() == [[1, 7, 8], [1, 7, 0]]
     assert batch.targets.tolist() == [[7, 8, 2], [7, 2, data.IGNORE]]
+    with pytest.raises(InputError, match="pairs: expected at least 1, got 0"):
+        next(data.pair_batches([], 1, 1, 0, 0, 1, 2))
 
 
 # ------------------------------------------------------------------ spans

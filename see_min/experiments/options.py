@@ -27,8 +27,8 @@ def check_mix(value):
 
 
 FLAGS = {
-    "corpus": {"metavar": "FILE", "help": "UTF-8 text of lm, mlm and encoder; to "
-               "count in, for compare also lines token TAB count in a .tsv"},
+    "corpus": {"metavar": "FILE", "help": "UTF-8 text to learn from, be measured on or "
+               "count in; to count in also lines token TAB count in a .tsv"},
     "parallel": {"nargs": 2, "metavar": ("SOURCE", "TARGET"),
                  "help": "sentences and their translations, one per line, plain or .gz"},
     "sts": {"metavar": "FILE", "help": "sentence,sentence,score as CSV, of encoder"},

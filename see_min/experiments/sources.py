@@ -153,15 +153,19 @@ def load_matrix(path):
 
 def _from_safetensors(path):
     """Only shapes are read but for the matrix itself; numpy has no bfloat16, torch does."""
-    torch = require("torch")
-    with require("safetensors").safe_open(path, framework="pt") as file:
-        names = [name for name in file.keys() if "embed" in name.lower()]
-        shapes = {name: file.get_slice(name).get_shape() for name in names}
+    open_file = require("safetensors").safe_open
+    with open_file(path, framework="numpy") as file:
+        parts = {name: file.get_slice(name) for name in file.keys() if "embed" in name.lower()}
+        shapes = {name: part.get_shape() for name, part in parts.items()}
         sizes = {name: np.prod(shape) for name, shape in shapes.items() if len(shape) == 2}
         if not sizes:
             raise InputError(f"{path}: expected a matrix with 'embed' in its name, got none")
-        tensor = file.get_tensor(max(sizes, key=sizes.get))  # (V, D)
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        name = max(sizes, key=sizes.get)
+        if parts[name].get_dtype() != "BF16":
+            return file.get_tensor(name)
+    require("torch")
+    with open_file(path, framework="pt") as file:
+        return file.get_tensor(name).float().numpy()
 
 
 READERS = {".npy": partial(np.load, mmap_mode="r"), ".safetensors": _from_safetensors}

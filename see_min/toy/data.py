@@ -237,6 +237,7 @@ def pair_batches(pairs, batch_size, steps, seed, pad, begin, end):
     >>> [array.tolist() for array in batch.inputs], batch.targets.tolist()
     ([[[5, 6, 2]], [[1, 7]]], [[7, 2]])
     """
+    check_at_least("pairs", len(pairs), 1)
     lengths = np.array([[len(source), len(target)] for source, target in pairs])  # (N, 2)
     for rows in _by_length(lengths, batch_size, steps, seed):
         chosen = [pairs[row] for row in rows]
