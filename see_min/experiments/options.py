@@ -31,7 +31,7 @@ FLAGS = {
                "count in; to count in also lines token TAB count in a .tsv"},
     "parallel": {"nargs": 2, "metavar": ("SOURCE", "TARGET"),
                  "help": "sentences and their translations, one per line, plain or .gz"},
-    "sts": {"metavar": "FILE", "help": "sentence,sentence,score as CSV, of encoder"},
+    "sts": {"metavar": "FILE", "help": "sentence,sentence,score as CSV, for encoders"},
     "lexicon": {"metavar": "NAME", "default": "sample",
                 "help": "what words mean: sample (default), none, openhownet, a folder, a file, or "
                         "several joined by +"},
