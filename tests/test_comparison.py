@@ -162,7 +162,8 @@ def test_the_command_writes_data_and_a_table(command, tmp_path, capsys):
     code, said, log = call(capsys, *command, "--methods", "see-derived", "shuffled",
                            "--ratios", 4, "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
     out = tmp_path / "out"
-    assert code == 0 and {path.name for path in out.iterdir()} == {"compare.json", "compare.md"}
+    assert code == 0 and {path.name for path in out.iterdir()} == {
+        "compare.json", "compare.md", "compare.png"}
     table = (out / "compare.md").read_text()
     assert said.startswith(table) and "1/4 see-derived at 4x, seed 0: " in log
     rows = json.loads((out / "compare.json").read_text())["rows"]

@@ -168,6 +168,24 @@ def table(report):
     return reports.as_markdown(report, note, reports.markdown_table(head, rows), used)
 
 
+def figure(report, path):
+    """Draw the weighted error and each score against bytes, a line per method."""
+    means = mean_rows(report["rows"])
+    dense = means.pop(("dense", 1))["scores"]
+    labels = {"weighted_error": "weighted error (lower is better)"}
+    labels |= {name: f"{name} (higher is better)" for name in dense if dense[name] is not None}
+    rows = [row | row["scores"] | {"embedding_bytes": row["bytes"]} for row in means.values()]
+    fig = reports.new_figure(5.5 * len(labels), 5, "Quality against size, without finetuning")
+    for axis, key in zip(fig.subplots(1, len(labels), squeeze=False)[0], labels):
+        axis.set_ylabel(labels[key])
+        reports.size_panel(axis, [row for row in rows if row[key] is not None], key)
+        if key in dense:
+            axis.axhline(dense[key], color="black", label="dense", ls="--", lw=1.3)
+    handles, names = axis.get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return reports.save_figure(fig, path)
+
+
 def add_arguments(parser):
     """The flags of `compare`."""
     parser.add_argument("--model", metavar="FOLDER",
@@ -189,7 +207,7 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Compare, and write compare.json and .md; InputError for what cannot be used."""
+    """Compare, and write compare.json, .md and .png; InputError for what cannot be used."""
     if arguments.layers:
         from see_min.experiments import layers
 
@@ -218,7 +236,8 @@ def run(arguments, command):
         metric=_metric(source, arguments), mix=arguments.mix, bits=arguments.bits,
         sweeps=1 if arguments.quick else None)
     task = {"source": source.name, "rows": V, "dimension": D, "lexicon": arguments.lexicon}
-    reports.write_report({"task": task, "rows": rows}, command, arguments.out, "compare", table)
+    reports.write_report({"task": task, "rows": rows}, command, arguments.out, "compare", table,
+                         figure)
 
 
 def _metric(source, arguments):

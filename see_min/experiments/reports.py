@@ -213,13 +213,13 @@ def figure(report, path):
         for name, row in dense.items():
             label, dashes = across[name]
             axis.axhline(row[key], color="black", label=label, ls=dashes, lw=1.3)
-        _size_panel(axis, rows, key)
+        size_panel(axis, rows, key)
     handles, names = axis.get_legend_handles_labels()
     fig.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, handlelength=3.2)
     return save_figure(fig, path)
 
 
-def _size_panel(axis, rows, key):
+def size_panel(axis, rows, key):
     """A line per method over a logarithmic axis of bytes."""
     from matplotlib.ticker import LogLocator
 
