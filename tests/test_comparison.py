@@ -158,7 +158,7 @@ def command(data, tmp_path):
             "--out", tmp_path / "out"]
 
 
-def test_the_command_writes_data_and_a_table(command, tmp_path, capsys):
+def test_the_command_writes_data_a_table_and_a_figure(command, tmp_path, capsys):
     code, said, log = call(capsys, *command, "--methods", "see-derived", "shuffled",
                            "--ratios", 4, "--seeds", 0, 1, "--similarity", tmp_path / "a.txt")
     out = tmp_path / "out"

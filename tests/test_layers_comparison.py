@@ -74,6 +74,7 @@ def test_see_and_blocks_together_keep_the_total(evaluations):
     ("--ratios 9", "ratio: expected above 1 and at most 8 for layers, got 9"),
     ("--matrix e.npy", "matrix: expected no --layers with it, got one"),
     ("--mix 0", "mix: expected no --layers with it, got one"),
+    ("--bits 8", "bits: expected no --layers with it, got one"),
     ("--lexicon none", "lexicon: expected no --layers with it, got one"),
     ("--seeds 0 1", "seeds: expected one with --layers, got 2"),
     ("--seeds -1", "seed: expected 0 to 2^63 - 1, got -1"),

@@ -184,7 +184,7 @@ def table(report):
 def run(arguments, command):
     """Compare, and write layers.json and .md, in phases the models; InputError for other flags."""
     defaults = {"lexicon": "sample", "mix": MIX}
-    for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity", *defaults):
+    for name in ("matrix", "model", "vocabulary", "corpus", "sts", "similarity", "bits", *defaults):
         if (getattr(arguments, name) or None) != defaults.get(name):
             raise InputError(f"{name}: expected no --layers with it, got one")
     if len(arguments.seeds) > 1:
