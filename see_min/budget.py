@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
-from see_min.encoding import code_bits
+from see_min.codes import code_bits
 from see_min.errors import InputError, check_at_least
 
 FORMS = ("see", "paper", "morphemes")
@@ -20,6 +20,9 @@ SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leave
 GRID = ((2.8, 0.0), (4.0, 0.0), (3.2, 0.12), (2.8, 0.4), (None, 1.0))
 GRID += tuple((None, 0.0, units) for units in (256, 128, 64, 32, 16, 8))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
+RATE = 0.8  # of the bits of a fixed code: what codes take on average once they differ in length
+LONG = 64  # units from which lengths of whole bits lose little; blocks must be alike, too
+FEW_WORDS = 10_000  # up to here codes of fixed length may be better: a unit has few words
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
 
@@ -45,6 +48,9 @@ class Plan:
         Whether the bag is derived from words and lexicon at loading instead of stored.
     projected : bool
         Whether `see` has a projection; without one d' = D.
+    rate : float
+        Bits of a code on average as a share of log2 U rounded up: 1 where all are alike, less where
+        a fit gives many words the same units (see_min/codes.py).
 
     >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428, form="paper").parameters   # word2ket
     486848
@@ -62,6 +68,7 @@ class Plan:
     coded: bool = False
     derived: bool = False
     projected: bool = True
+    rate: float = 1.0
 
     @property
     def units(self):
@@ -102,7 +109,7 @@ class Plan:
         """
         V, shared = self.vocabulary, self.form == "morphemes" or not self.per_term
         codes = (V - self.private * self.coded) * (1 if shared else self.rank)
-        total = sum(ceil(codes * code_bits(U) / 8) for U in self.units)
+        total = sum(ceil(codes * self.rate * code_bits(U) / 8) for U in self.units)
         see, vectors = self.form == "see", self.private + self.knowledge
         if self.derived:
             total += ceil(self.private * code_bits(V) / 8)
@@ -203,8 +210,10 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
 
     Of those without a projection the two of least `expected_error`.
     """
-    arguments = vocabulary, dimension, ratio, known, derived, bits
-    plans = list(dict.fromkeys(plan_bytes(*arguments, *one) for one in GRID))
+    arguments, rates = (vocabulary, dimension, ratio, known, derived, bits), (RATE, 1.0)
+    rates = rates if vocabulary <= FEW_WORDS else rates[:1]
+    plans = list(dict.fromkeys(plan_bytes(*arguments, *one, rate=rate)
+                               for rate in rates for one in GRID))
     whole = sorted((plan for plan in plans if not plan.projected), key=expected_error)
     return [plan for plan in plans if plan.projected] + whole[:2]
 
@@ -218,13 +227,14 @@ def expected_error(plan):
     >>> expected_error(Plan(99, 4, (2, 2), 3, 4, coded=True))  # 4 bits for one block, 2 for another
     0.15625
     """
-    (g, q), bits = plan.sizes, code_bits(plan.slot_units)
+    (g, q), bits = plan.sizes, plan.rate * code_bits(plan.slot_units)
     terms = [plan.rank // g + (j < plan.rank % g) for j in range(g)]
     return sum(2.0 ** (-2 * bits * count / q) for count in terms) / g
 
 
 def plan_bytes(
-    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0, units=256
+    vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0, units=256,
+    rate=RATE,
 ):  # fmt: skip
     """Our form at a ratio of *bytes*: a code per term.
 
@@ -234,8 +244,8 @@ def plan_bytes(
        without a projection it has `units`.
     3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
        derived: where it is stored, its index costs more than it brings.
-    4. The rest buys codes: r terms per word, a block each. What then remains goes to
-       private vectors.
+    4. The rest buys codes of `rate` times the bits of fixed ones, where there is a projection and
+       LONG units: r terms per word, a block each. What then remains goes to private vectors.
 
     A share of 1 is low-rank factors: all words have private vectors, and codes say nothing.
 
@@ -243,7 +253,7 @@ def plan_bytes(
 
     >>> plan = plan_bytes(30522, 384, 80)
     >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
-    ((17, 7), 17, (1, 256), True)
+    ((21, 6), 21, (1, 256), True)
     >>> plan_bytes(2048, 384, 20, bits=8, width=None, units=32).sizes
     (96, 4)
     """
@@ -260,7 +270,9 @@ def plan_bytes(
         width = max(2, int(min(D, width * D / sqrt(ratio), 0.2 * budget / (number * D))))
         while units > 2 and units * width * number > TABLES * budget:
             units //= 2
-    return _plan_codes(replace(least, slot_units=units), width, known, budget, bits, share)
+    rate = rate if least.projected and units >= LONG else 1.0
+    least = replace(least, slot_units=units, rate=rate)
+    return _plan_codes(least, width, known, budget, bits, share)
 
 
 def _plan_factors(least, budget, bits):
@@ -278,7 +290,7 @@ def _plan_codes(plan, width, known, budget, bits, share):
     knowledge = min(known, int(KNOWN * budget / (number * width))) if plan.derived else 0
     shared = (plan.dimension if plan.projected else 0) + units + knowledge
     left = (1 - share) * budget - number * width * shared
-    rank = max(1, int(8 * left / (plan.vocabulary * code_bits(units))))
+    rank = max(1, int(8 * left / (plan.vocabulary * plan.rate * code_bits(units))))
     while True:
         found = _with_terms(replace(plan, slot_units=units, knowledge=knowledge), rank, width)
         if found.bytes(0, bits) <= budget:
@@ -308,7 +320,8 @@ def _with_terms(plan, rank, width):
 
 def with_private(plan, budget, bits):
     """The plan with as many private vectors as its bytes leave room for."""
-    each = 6 + plan.inner_dim * bits / 8 - plan.rank * code_bits(plan.slot_units) / 8
+    codes = plan.rank * plan.rate * code_bits(plan.slot_units)  # bits
+    each = 6 + plan.inner_dim * bits / 8 - codes / 8
     private = int((budget - plan.bytes(0, bits)) / max(each, 1))
     plan = replace(plan, private=min(plan.vocabulary // MOST_PRIVATE, private))
     while plan.private and plan.bytes(plan.private, bits) > budget:

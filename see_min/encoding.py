@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse
 
+from see_min.codes import code_bits, pack_codes
 from see_min.entangle import entangled_rows
 from see_min.errors import (
     InputError,
@@ -148,14 +149,15 @@ class SememeEncoding:
 
     @property
     def index_bytes(self):
-        """Bytes of index and bag in a file: codes and units in the bits they need, side by side.
+        """Bytes of index and bag in a file: codes as `pack_codes` packs them, units side by side.
 
         A bag needs a length per word and its units; a derived one the words with private vectors.
         """
         total = 0
         if self.index is not None:
-            codes = len(coded_words(self)) * self.index.shape[1]
-            total = sum(-(-codes * code_bits(len(table)) // 8) for table in self.tables)
+            codes = self.index[coded_words(self)]  # (N, k, n)
+            total = sum(len(pack_codes(codes[..., j], len(table)))
+                        for j, table in enumerate(self.tables))
         if self.bag is None:
             return total
         if self.bag_derived:
@@ -280,15 +282,6 @@ def coded_words(encoding):
     words = private_units(encoding.bag)[0]
     every = np.arange(len(encoding))
     return every if encoding.index[words].any() else np.setdiff1d(every, words)
-
-
-def code_bits(count):
-    """ceil(log2 count): the bits of a code that names one of `count` units.
-
-    >>> [code_bits(count) for count in (1, 2, 256, 257)]
-    [0, 1, 8, 9]
-    """
-    return max(int(count) - 1, 0).bit_length()
 
 
 def smallest(count):

@@ -1,6 +1,7 @@
 """Fit an encoding to a given matrix by weighted alternating least squares.
 
     minimise  sum_w f_w ||E0[w] - E[w]||^2  +  ridge * (all squared leaves and shared bag vectors)
+              + price * (bits of all codes, where a unit of a share p of the words has -log2 p)
 
 With everything frozen but one slot the problem is linear and falls apart into one small system per
 unit; bag vectors are one sparse ridge regression. Free words are reassigned to the hash bucket of
@@ -19,6 +20,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
+from see_min.codes import code_lengths
 from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.entangle import entangled_rows, kron_rows
 from see_min.errors import InputError, check_at_least, check_axes, check_shape
@@ -88,7 +90,8 @@ def random_encoding(units, plan, seed, P=None):
 
 
 def fit(
-    matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, turn=False, progress=None
+    matrix, encoding, weights=None, units=None, sweeps=20, ridge=0.5, turn=False, price=0.0,
+    progress=None,
 ):  # fmt: skip
     """Alternating least squares from a start.
 
@@ -106,6 +109,8 @@ def fit(
         For entries of variance 1 and weights of mean 1; it does not hold private vectors back.
     turn : bool
         Whether each sweep ends with a new projection, again with orthonormal rows.
+    price : float
+        Of a bit of a code, for entries of variance 1 and weights of mean 1.
     progress : callable(sweep, error), optional
 
     Returns
@@ -128,7 +133,7 @@ def fit(
     if len(words) == len(matrix):  # every word has a private vector
         encoding = _with_private_vectors(matrix, encoding, words, private)
         return encoding, [relative_error(matrix, encoding, weights)]
-    problem = Problem(matrix, encoding, weights, units, ridge)
+    problem = Problem(matrix, encoding, weights, units, ridge, price)
     for sweep in range(sweeps):
         problem.update_bag()
         for terms in problem.groups:
@@ -167,9 +172,10 @@ class Problem:
     leave of them; every step changes it in place.
     """
 
-    def __init__(self, matrix, encoding, weights, units, ridge):
+    def __init__(self, matrix, encoding, weights, units, ridge, price=0.0):
         V, D = matrix.shape
-        self.matrix, self.start, self.units, self.ridge = matrix, encoding, units, ridge
+        self.matrix, self.start, self.units = matrix, encoding, units
+        self.ridge, self.price = ridge, price
         self.blocks, self.history = row_blocks(V, BLOCK), []
         self.private, own = private_units(encoding.bag)  # (N,), (N,)
         rest = np.setdiff1d(np.arange(V), self.private)
@@ -183,6 +189,11 @@ class Problem:
         self.tables = [np.array(table, dtype=float) for table in encoding.tables]  # (U_j, r, q_j)
         self.index = encoding.units_of(np.arange(V)).copy()  # (V, k, n)
         self.groups = np.arange(encoding.rank).reshape(self.index.shape[1], -1)  # (k, g)
+        self.coded = np.flatnonzero(self.f)  # (N,) words whose codes say something
+        self.lengths, self.bits = {}, {}
+        for k in range(len(self.groups)):
+            for j in range(encoding.order):
+                self._count(k, j)
         P = encoding.projection
         self.P = None if P is None else np.array(P, dtype=float)  # (d', D)
         self.residual = np.zeros((V, encoding.inner_dim))  # (V, d')
@@ -232,6 +243,12 @@ class Problem:
         self._add_target()
         self._record(self._squares())
 
+    def _count(self, k, j):
+        """Lengths (U_j,) of the codes of an index in a slot, and the bits of all words in it."""
+        codes = self.index[self.coded, k, j]  # (N,)
+        self.lengths[k, j] = code_lengths(codes, len(self.tables[j]))
+        self.bits[k, j] = self.lengths[k, j][codes].sum()
+
     def _sums(self, j, terms, reassign):
         """A_u = sum_{w: u} f_w G_w and B_u = sum_{w: u} f_w b_w, after reassigning free words."""
         (U, _, q), g = self.tables[j].shape, len(terms)
@@ -245,6 +262,8 @@ class Problem:
             select = scipy.sparse.csr_array(entries, shape=(U, len(u)))  # (U, W)
             A += select @ G.reshape(len(u), -1)
             B += select @ b.reshape(len(u), -1)
+        if reassign:
+            self._count(terms[0], j)
         return A.reshape(U, g, g), B.reshape(U, g, q)
 
     def _normal(self, j, terms, block):
@@ -259,16 +278,20 @@ class Problem:
         return G, K @ unfolded  # (W, g, q_j)
 
     def _reassign(self, j, terms, block, G, b):
-        """Give each free word the bucket of lowest cost <G_w, T_u T_u^T> - 2 <b_w, T_u>."""
+        """Give each free word the bucket of lowest cost f_w (<G_w, T_u T_u^T> - 2 <b_w, T_u>), and
+        the price of its bits."""
         low, high = self.units.buckets[j]
         T = self.tables[j][low:high][:, terms]  # (C, g, q_j), C candidates
         if not len(T):
             return
         squares = (T @ T.swapaxes(1, 2)).reshape(len(T), -1)  # (C, g g)
+        bits = self.price * self.lengths[terms[0], j][low:high]  # (C,)
         best = np.empty(len(G), dtype=np.int64)  # (W,)
         for part in row_blocks(len(G), 512):  # costs stay in a core's cache
             cost = G[part].reshape(len(G[part]), -1) @ squares.T  # (w, C)
             cost -= 2 * b[part].reshape(len(cost), -1) @ T.reshape(len(T), -1).T
+            if self.price:
+                cost += bits / np.maximum(self.f[block][part, None], SMALLEST)
             best[part] = low + cost.argmin(1)
         own, free = self.index[block, terms[0], j], self.units.free[block, terms[0], j]  # (W,)
         own[:] = np.where(free, best, own)
@@ -306,11 +329,21 @@ class Problem:
     def _record(self, data_error):
         penalty = sum((part**2).sum() for part in [*self.tables, self.bag_vectors])
         data_error = max(0.0, data_error)  # a difference of large sums may be -1e-13
-        objective = self.beyond + data_error + self.ridge * penalty
+        penalty = self.ridge * penalty + self.price * sum(self.bits.values())
+        objective = self.beyond + data_error + penalty
         self.history.append(float(objective / self.norm))
+
+    def _sort(self):
+        """Number the units of a term by falling frequency: then terms can share a Huffman code."""
+        for (k, j), lengths in self.lengths.items():
+            order = np.argsort(lengths, kind="stable")  # (U_j,)
+            self.tables[j][:, self.groups[k]] = self.tables[j][order][:, self.groups[k]]
+            self.index[:, k, j] = np.argsort(order)[self.index[:, k, j]]
 
     def result(self):
         """The start with what was fitted, at the scale of the matrix."""
+        if self.price:
+            self._sort()
         scale = self.scale ** (1 / len(self.tables))  # spread evenly: gradients of one size
         fitted = {"tables": [table * scale for table in self.tables], "projection": self.P}
         if self.start.index is not None:

@@ -17,7 +17,7 @@ from see_min.fitting import (
     random_encoding,
     relative_error,
 )
-from see_min.starts import FEW, mapped, metric_roots, quantizer_encoding
+from see_min.starts import FEW, ROUNDS, mapped, metric_roots, quantizer_encoding
 from see_min.storage import check_bits, rounded
 from see_min.units import Annotation, assign, random_units, shared_units, shuffled
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
@@ -28,6 +28,7 @@ PROJECTION_POWER, FIT_POWER = 1.0, 0.5
 MIX = 0.7  # the share of the metric; the rest is the plain sum of squares
 COUNTS = ("bytes", "parameters")
 SAMPLE = 10_000  # words on which plans are compared
+DEARER = 1.05  # the price of a bit where a fit has taken too many
 RIDGE_CODED = 1e-3  # every code has many words: what is left is to keep the systems solvable
 CONTROLS = ("shuffled", "random_units", "no_knowledge", "fixed")
 
@@ -118,61 +119,66 @@ def encode(
     bits = default_bits(ratio, bits)
     options = {"count": count, "bits": bits, "derived": derived}
     plans = plans_of(matrix.shape, words, ratio, form, control, order, per_term, **options)
-    plan = plans[0]
     check_finite_rows(matrix)
     inverse = None
     if metric is not None:
         S, inverse = metric_roots(check_shape("metric", metric, *matrix.shape[1:] * 2), mix)
         matrix = mapped(matrix, S)
+        # the inverse needs a projection to go into
+        plans = [plan for plan in plans if plan.projected or not plan.coded]
     weights = frequency_weights(words.counts, FIT_POWER)
-    if plan.coded:
-        if metric is not None:  # its root needs a projection to go back in
-            plans = [plan for plan in plans if plan.projected]
-        start, units = _best_start(matrix, words, weights, plans, control, seed, bits)
-        ridge = RIDGE_CODED
-    else:
-        units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
-        P = _projection(matrix, words, plan.inner_dim) if plan.form == "see" else None
-        start, ridge = random_encoding(units, plan, seed, P), 0.5
+    P = None
+    if form == "see":
+        P = _projection(matrix, words, max(plan.inner_dim for plan in plans))
+    problem = matrix, words, weights, P, control, seed
+    plan = plans[0] if len(plans) == 1 else _best_plan(plans, problem, bits)
     sweeps = check_at_least("sweeps", (2 if plan.coded else 10) if sweeps is None else sweeps, 1)
-    free = None if control == "fixed" else units
-    encoding, _ = fit(matrix, start, weights, free, sweeps, ridge, plan.coded, progress)
-    if inverse is not None:
-        P = encoding.projection if plan.form == "see" else None
-        encoding = replace(encoding, projection=inverse if P is None else P @ inverse)
-    encoding = replace(encoding, words=list(words.names), bag_derived=derived and plan.coded)
-    return rounded(encoding, bits) if plan.coded else encoding
+    while True:
+        start, price, units = _start(plan, *problem)
+        free, ridge = None if control == "fixed" else units, RIDGE_CODED if plan.coded else 0.5
+        encoding, _ = fit(
+            matrix, start, weights, free, sweeps, ridge, plan.coded, price, progress)
+        if inverse is not None:
+            P = encoding.projection if plan.form == "see" else None
+            encoding = replace(encoding, projection=inverse if P is None else P @ inverse)
+        encoding = replace(
+            encoding, words=list(words.names), bag_derived=derived and plan.coded)
+        if not plan.coded:
+            return encoding
+        encoding = rounded(encoding, bits)
+        if encoding.bytes <= 4 * matrix.shape[0] * matrix.shape[1] / ratio:
+            return encoding
+        plan = replace(plan, rate=0.98 * plan.rate)  # codes came out longer than planned
 
 
 def _projection(matrix, words, inner_dim):
     return projection(matrix, frequency_weights(words.counts, PROJECTION_POWER), inner_dim)
 
 
-def _best_start(matrix, words, weights, plans, control, seed, bits):
-    """The quantizer from which the fit goes down, and its Units: its plan is that of least error.
+def _start(plan, matrix, words, weights, P, control, seed, **rounds):
+    """Where a fit of a plan begins: an encoding, the price of a bit, and its Units."""
+    units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
+    P = P[: plan.inner_dim] if P is not None and plan.projected else None
+    if not plan.coded:
+        return random_encoding(units, plan, seed, P), 0.0, units
+    return *quantizer_encoding(matrix, units, plan, P, weights, seed, **rounds), units
 
-    The error is weighted, of what a file holds, and of a short start on some words.
-    """
-    P = _projection(matrix, words, max(plan.inner_dim for plan in plans))
 
-    def start_of(plan, matrix, words, weights, **rounds):
-        units = assign(words.names, controlled(words, control, plan, seed), plan, words.counts)
-        P_of = P[: plan.inner_dim] if plan.projected else None
-        return quantizer_encoding(matrix, units, plan, P_of, weights, seed, **rounds), units
+def _best_plan(plans, problem, bits):
+    """The plan of least weighted error, of what a file holds, after a short start on some words."""
+    matrix, words, weights, P, control, seed = problem
+    rows = np.random.default_rng(seed).permutation(len(words))[:SAMPLE]
+    some, f = matrix[rows], weights[rows]
 
-    if len(plans) > 1:
-        rows = np.random.default_rng(seed).permutation(len(words))[:SAMPLE]
-        some = matrix[rows], words.some(rows), weights[rows]
+    def error(plan):
+        private = plan.private * len(rows) // len(words)
+        small = replace(plan, vocabulary=len(rows), private=private)
+        rounds = FEW if plan.rate == 1 else ROUNDS  # a price has to be found
+        start, price, _ = _start(small, some, words.some(rows), f, P, control, seed, rounds=rounds)
+        unfitted, _ = fit(some, start, f, sweeps=0, price=price)
+        return relative_error(some, rounded(unfitted, bits), f)
 
-        def error(plan):
-            private = plan.private * len(rows) // len(words)
-            small = replace(plan, vocabulary=len(rows), private=private)
-            start, _ = start_of(small, *some, rounds=FEW)
-            unfitted, _ = fit(some[0], start, some[2], sweeps=0)
-            return relative_error(some[0], rounded(unfitted, bits), some[2])
-
-        plans = [min(plans, key=error)]
-    return start_of(plans[0], matrix, words, weights)
+    return min(plans, key=error)
 
 
 def plans_of(

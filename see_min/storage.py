@@ -1,7 +1,6 @@
-"""What an encoding is on disk: parameters in few bits, codes in the bits they need.
+"""What an encoding is on disk: parameters in few bits, codes in the bits they need (codes.py).
 
     parameter   x ~ s q, s = max |x| / (2^(b-1) - 1), q a whole number of b bits: half a step off
-    code        one of U units takes ceil(log2 U) bits: none in a slot with one unit
 
 There is a step `s` per table and term, per row of the projection, and per bag vector. Rounding
 twice changes nothing, so a file that is loaded and saved again is the same file.
@@ -15,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse
 
-from see_min.encoding import SememeEncoding, code_bits, coded_words, private_units
+from see_min.codes import code_bits, pack_bits, pack_codes, unpack_bits, unpack_codes
+from see_min.encoding import SememeEncoding, coded_words, private_units
 from see_min.errors import InputError, check_ids
 from see_min.files import atomic_path
 from see_min.units import Unit, fill_bag
@@ -92,7 +92,7 @@ def pack(encoding):
         coded = coded_words(encoding)  # (N,)
         arrays["index.shape"] = np.array([*encoding.index.shape, len(coded)])
         for j, table in enumerate(encoding.tables):
-            arrays[f"index.{j}"] = pack_bits(encoding.index[coded, :, j], code_bits(len(table)))
+            arrays[f"index.{j}"] = pack_codes(encoding.index[coded, :, j], len(table))
     if encoding.bag is not None:
         arrays |= _pack_bag(encoding)
     names = {"words": encoding.words, "bag.names": encoding.bag_names}
@@ -181,7 +181,7 @@ def _unpack_index(arrays, units, sizes, bag):
     if coded < V:
         words = np.setdiff1d(words, private_units(bag)[0])  # (N,)
     for j, U in enumerate(units):
-        codes = unpack_bits(arrays[f"index.{j}"], code_bits(U), coded * k)
+        codes = unpack_codes(arrays[f"index.{j}"], U, coded * k)
         index[words, :, j] = codes.reshape(coded, k)
     return index
 
@@ -213,29 +213,6 @@ def _unpack_bag(arrays, vocabulary, shape):
     if M.shape != (V, U) or _check(M) != int(arrays["bag.check"]):
         raise InputError("a bag of other units: expected the words and the lexicon of the fit")
     return M
-
-
-def pack_bits(numbers, bits):
-    """Whole numbers below 2^bits, side by side in bytes.
-
-    >>> pack_bits([1, 2, 3], 2), unpack_bits(pack_bits([1, 2, 3], 2), 2, 3)
-    (array([108], dtype=uint8), array([1, 2, 3]))
-    """
-    numbers = np.asarray(numbers, dtype=np.int64).reshape(-1)  # (N,)
-    if bits == 8:
-        return numbers.astype(np.uint8)
-    digits = numbers[:, None] >> np.arange(bits)[::-1] & 1  # (N, b)
-    return np.packbits(digits.astype(np.uint8).reshape(-1))
-
-
-def unpack_bits(data, bits, count):
-    """The numbers (N,) of `pack_bits`; InputError if the bytes are too few."""
-    if len(data) != -(-bits * count // 8):
-        raise InputError(f"codes: expected {-(-bits * count // 8)} bytes, got {len(data)}")
-    if bits == 8:
-        return data.astype(np.int64)
-    digits = np.unpackbits(data, count=bits * count).reshape(count, bits)  # (N, b)
-    return digits.astype(np.int64) @ (1 << np.arange(bits)[::-1])  # (N,)
 
 
 def save(encoding, path):

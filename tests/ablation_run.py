@@ -70,8 +70,8 @@ def fitted(E, vocabulary, plan, bits):
     f, P = frequency_weights(vocabulary.counts, FIT_POWER), None
     if plan.projected:
         P = projection(E, frequency_weights(vocabulary.counts, 1.0), plan.inner_dim)
-    start = quantizer_encoding(E, units, plan, P, f)
-    one, _ = fit(E, start, f, units, 2, RIDGE_CODED, True)
+    start, price = quantizer_encoding(E, units, plan, P, f)
+    one, _ = fit(E, start, f, units, 2, RIDGE_CODED, True, price)
     return rounded(replace(one, bag_derived=True), bits)
 
 

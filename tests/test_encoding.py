@@ -109,7 +109,7 @@ def test_parameters_and_bytes_are_counted_part_by_part():
     assert build(kind="none", more="").index_bytes == 0
     tables = [np.zeros((256, R, 2)), np.zeros((257, R, 2)), np.zeros((1, R, 2))]
     for terms in (1, R):
-        index = np.zeros((V, terms, 3), dtype=int)
+        index = np.random.default_rng(0).integers(0, [256, 257, 1], (V, terms, 3))
         expected = V * terms + -(-V * terms * 9 // 8)
         assert SememeEncoding(tables, index).index_bytes == expected
 

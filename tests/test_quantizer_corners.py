@@ -24,7 +24,7 @@ from see_min.starts import (
     turned,
 )
 from see_min.storage import pack
-from see_min.units import Annotation, assign
+from see_min.units import Annotation, Units, assign
 
 V, D = 120, 12
 WORDS = [f"word{w}" for w in range(V)]
@@ -45,7 +45,7 @@ def started(matrix, sizes, rank, private=0, knowledge=0, units=9, rounds=12):
     plan = Plan(V, D, sizes, rank, units, private, knowledge, coded=True)
     given = assign(WORDS, NOTES, plan)
     P = projection(matrix, WEIGHTS, plan.inner_dim)
-    return quantizer_encoding(matrix, given, plan, P, WEIGHTS, 3, rounds), given
+    return quantizer_encoding(matrix, given, plan, P, WEIGHTS, 3, rounds)[0], given
 
 
 def codes_of(encoding):
@@ -106,7 +106,7 @@ def test_the_start_without_rotation_is_k_means_of_each_block():
     matrix = correlated()
     plan = Plan(V, D, (3, 4), 3, 9, coded=True, projected=False)
     units = assign(WORDS, NOTES, plan)
-    start = quantizer_encoding(matrix, units, plan, None, WEIGHTS, 3)
+    start, _ = quantizer_encoding(matrix, units, plan, None, WEIGHTS, 3)
     assert start.projection is None
     scale = np.sqrt((matrix**2).mean())
     close(scale * start.rows(range(V)), scale * concatenated(start))
@@ -168,12 +168,13 @@ def test_a_turn_brings_projected_rows_nearer_to_what_was_quantized(inner):
     P0, errors = projection(matrix, WEIGHTS, inner), []
     for rounds in range(7):
         rng = np.random.default_rng(0)
-        P, books = turned(matrix, words, WEIGHTS, P0, blocks, 5, rng, rounds=rounds)
+        P, books, price = turned(matrix, words, WEIGHTS, P0, blocks, 5, rng, rounds=rounds)
+        assert price == 0
         close(P @ P.T, np.eye(inner))
         if rounds == 0:
             close(P.T @ P, P0.T @ P0)  # principal directions of the same span
             continue
-        Y = np.hstack([book[nearest(part, book)] for part, book
+        Y = np.hstack([book[nearest(part, book)] for part, (book, _)
                        in zip(np.split(matrix @ P.T, blocks, axis=1), books)])
         errors.append(error(matrix, Y @ P, WEIGHTS))
     assert np.diff(errors).max() <= 1e-12 and errors[-1] < errors[0] - 1e-5
@@ -186,14 +187,87 @@ def test_a_start_goes_on_from_the_books_of_the_turns():
     start, _ = started(matrix, (3, 3), 3)
     rng, f = np.random.default_rng(3), WEIGHTS / WEIGHTS.mean()
     P0 = projection(matrix, WEIGHTS, 9)
-    P, books = turned(matrix, np.arange(V), f, P0, 3, 9, rng)
+    P, books, _ = turned(matrix, np.arange(V), f, P0, 3, 9, rng)
     close(start.projection, P)
     parts = zip(np.split(matrix @ P.T, 3, axis=1), books)
-    off = [x - book[nearest(x, book)] for x, book in parts]
+    off = [x - book[nearest(x, book)] for x, (book, _) in parts]
     scale = np.sqrt((matrix**2).mean())
     left = matrix @ P.T - scale * concatenated(start)
     least = sum(WEIGHTS @ (one**2).sum(1) for one in off)
     assert 0.8 * least < WEIGHTS @ (left**2).sum(1) <= least
+
+
+def prefix_bits(codes):
+    """Bits of all codes if each takes -log2 of the share that has it, in a loop."""
+    codes = codes.tolist()
+    return -sum(np.log2(codes.count(code) / len(codes)) for code in codes)
+
+
+def test_a_word_takes_the_code_of_least_error_and_price():
+    """D96: f |x - c|^2 + price length, by loops; a dearer bit never has longer codes or less error.
+
+    Control: without a price the nearest, whatever the present codes are.
+    """
+    points, book = normal(200, 3), normal(9, 3, seed=1)
+    f = np.random.default_rng(2).uniform(0.2, 2, 200)
+    now = np.random.default_rng(3).choice(8, 200, p=np.arange(8) / 28)
+    share = [(now == u).mean() for u in range(9)]
+    bits, errors = [], []
+    for price in (0.0, 0.1, 0.3, 1.0, 9.0):
+        found = nearest(points, book, f, now, price)
+        for w, x in enumerate(points):
+            cost = {u: f[w] * squares(x - book[u]) - (price * np.log2(share[u]) if price else 0)
+                    for u in range(9) if share[u] or not price}
+            assert found[w] == min(cost, key=cost.get)
+        bits.append(sum(-np.log2(share[u]) if share[u] else 99 for u in found))
+        errors.append(sum(f[w] * squares(x - book[found[w]]) for w, x in enumerate(points)))
+    assert np.diff(bits).max() < 0 < np.diff(errors).min()
+    assert nearest(points, book).tolist() == nearest(points, book, f, now, 0.0).tolist()
+    assert prefix_bits(found) < 0.7 * prefix_bits(now)
+
+
+@pytest.mark.parametrize("order, per_term", [(2, True), (3, False), (1, True)])
+def test_no_step_raises_error_plus_price_times_bits(order, per_term):
+    """D96: the history is the objective from scratch; units then stand by falling frequency."""
+    rng, N, r, U = np.random.default_rng(order), 80, 3, 6
+    tables = [normal(U, r, 3, seed=j) for j in range(order)]
+    index = rng.integers(0, U, (N, r if per_term else 1, order))
+    start = SememeEncoding(tables, index)
+    matrix, f = normal(N, 3**order, seed=9), rng.uniform(0.2, 2, N)
+    f /= f.mean()
+    matrix /= np.sqrt((matrix**2).mean())
+    free = Units(index, np.ones_like(index, dtype=bool), [(0, U)] * order, [])
+    ends = []
+    for price in (0.0, 0.05, 2.0):
+        result, history = fit(matrix, start, f, free, sweeps=5, ridge=0.1, price=price)
+        assert np.diff(history).max() <= 1e-12
+        bits = sum(prefix_bits(result.index[:, k, j]) for k, j in np.ndindex(*index.shape[1:]))
+        off = error(matrix, slow_matrix(result), f) * (f @ (matrix**2).sum(1))
+        whole = off + 0.1 * sum(squares(table) for table in result.tables) + price * bits
+        assert_allclose(history[-1], whole / (f @ (matrix**2).sum(1)), rtol=1e-10)
+        for k, j in np.ndindex(*index.shape[1:]):
+            counts = np.bincount(result.index[:, k, j], minlength=U)
+            assert (np.diff(counts) <= 0).all() or not price
+        ends.append((bits, off))
+    assert ends[2][0] < 0.9 * ends[0][0] and ends[2][1] > ends[0][1]  # the price is not idle
+
+
+def test_a_start_meets_its_rate_and_beats_codes_of_fixed_length():
+    """D96: 4.8 bits on average where all codes of 32 units take 5: fewer bits and less error."""
+    N = 3000
+    matrix = normal(N, 5) @ normal(5, D, seed=1) + 0.5 * normal(N, D, seed=2)
+    words, f = [f"word{w}" for w in range(N)], np.random.default_rng(3).uniform(0.1, 3, N)
+    plan = Plan(N, D, (3, 4), 3, 64, coded=True, rate=0.8)
+    P, errors, bits = projection(matrix, f, D), [], []
+    for one in (plan, replace(plan, slot_units=32, rate=1.0)):
+        units = assign(words, [Annotation()] * N, one)
+        start, price = quantizer_encoding(matrix, units, one, P, f, 0)
+        assert (price > 0) == (one is plan)
+        result = fit(matrix, start, f, sweeps=0, price=price)[0]
+        errors.append(relative_error(matrix, result, f))
+        bits.append(sum(map(prefix_bits, codes_of(result).T)) / N / 3)
+    assert 0.97 * 4.8 < bits[0] < 1.02 * 4.8 < bits[1] <= 5
+    assert errors[0] < 0.95 * errors[1]
 
 
 def test_turns_count_what_known_units_explain():
@@ -204,7 +278,7 @@ def test_turns_count_what_known_units_explain():
     P0, errors = projection(matrix, WEIGHTS, 6), []
     for rounds in (1, 12):
         rng = np.random.default_rng(0)
-        P, _ = turned(matrix, np.arange(V), WEIGHTS, P0, 3, 5, rng, known, rounds=rounds)
+        P, *_ = turned(matrix, np.arange(V), WEIGHTS, P0, 3, 5, rng, known, rounds=rounds)
         errors.append(error(matrix, matrix @ P.T @ P, WEIGHTS))
     assert max(errors) < 0.1  # the four directions of the units stay in the span
 
@@ -217,7 +291,7 @@ def test_words_without_a_code_hold_the_span():
     beyond = []
     for moments in (None, WEIGHTS[0] * np.outer(matrix[0], matrix[0])):
         rng = np.random.default_rng(0)
-        P, _ = turned(matrix, words, WEIGHTS[1:], P0, 3, 5, rng, moments=moments)
+        P, *_ = turned(matrix, words, WEIGHTS[1:], P0, 3, 5, rng, moments=moments)
         beyond.append(squares(matrix[0] - matrix[0] @ P.T @ P))
     assert beyond[1] < 0.1 * beyond[0]
 
@@ -415,7 +489,7 @@ def test_private_words_have_no_part_in_a_start_and_known_units_come_first():
     other = matrix.copy()
     other[owners] = 50 * normal(20, D)
     plan, P0 = Plan(V, D, (2, 4), 2, 9, 20, 6, coded=True), projection(matrix, WEIGHTS, 8)
-    again = quantizer_encoding(other, units, plan, P0, WEIGHTS, 3, 0)
+    again, _ = quantizer_encoding(other, units, plan, P0, WEIGHTS, 3, 0)
     for name, array in start.arrays.items():
         assert np.array_equal(array, again.arrays[name]), name
     f = WEIGHTS[rest] / WEIGHTS[rest].mean()

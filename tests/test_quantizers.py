@@ -135,7 +135,7 @@ def test_opq_is_the_start_of_see_without_its_fit(matrix, counts, weights, monkey
     P = projection(matrix, frequency_weights(counts, 1), one.inner_dim)
     private = np.sort(np.argsort(-counts, kind="stable")[: one.private])
     units = Units(kept.index * 0, None, None, None, kept.bag)
-    start = starts.quantizer_encoding(matrix, units, one, P, weights, 3)
+    start, _ = starts.quantizer_encoding(matrix, units, one, P, weights, 3)
     want = rounded(fit_encoding(matrix, start, weights, sweeps=0)[0], 8)
     np.testing.assert_array_equal(kept.rows(np.arange(V)), want.rows(np.arange(V)))
     assert private_units(kept.bag)[0].tolist() == private.tolist()

@@ -106,9 +106,9 @@ def best_start(matrix, vocabulary, plans, weights, seed):
     for plan in plans:
         units = see.assign(WORDS, vocabulary.annotations, plan, vocabulary.counts)
         P = projection(matrix, power, plan.inner_dim)
-        start = quantizer_encoding(matrix, units, plan, P, weights, seed)
+        start, price = quantizer_encoding(matrix, units, plan, P, weights, seed)
         unfitted = see.fit(matrix, start, weights, sweeps=0)[0]
-        starts.append((see.relative_error(matrix, unfitted, weights), start, units))
+        starts.append((see.relative_error(matrix, unfitted, weights), start, units, price))
     return min(starts, key=lambda one: one[0])[1:]
 
 
@@ -120,8 +120,8 @@ def test_the_recipe_by_bytes_is_the_steps_one_by_one_in_the_metric():
     plans = plans_of((V, D), vocabulary, 8, derived=True, bits=8)
     assert not all(plan.projected for plan in plans)
     plans = [plan for plan in plans if plan.projected]  # where the way back goes
-    start, units = best_start(matrix, vocabulary, plans, weights, 5)
-    expected, history = see.fit(E0 @ S, start, weights, units, 1, RIDGE_CODED, True)
+    start, units, price = best_start(matrix, vocabulary, plans, weights, 5)
+    expected, history = see.fit(E0 @ S, start, weights, units, 1, RIDGE_CODED, True, price)
     P = expected.projection @ inverse
     expected = replace(expected, projection=P, words=WORDS, bag_derived=True)
     how = {"metric": METRIC, "mix": 0.6, "derived": True, "bits": 8, "seed": 5}

@@ -25,7 +25,8 @@ import scipy.sparse
 
 from see_min import fitting, starts
 from see_min.budget import Plan, check_ratio, default_bits, with_private
-from see_min.encoding import BLOCK, SememeEncoding, code_bits, row_blocks
+from see_min.codes import code_bits
+from see_min.encoding import BLOCK, SememeEncoding, row_blocks
 from see_min.errors import InputError, check_at_least, check_axes, check_ids, check_shape, require
 from see_min.recipe import MIX, PROJECTION_POWER
 from see_min.storage import rounded
@@ -195,7 +196,7 @@ class _Task:
         units = Units(index, None, None, None, bag, None)
         P = self.P[: one.inner_dim] if one.projected else None
         if method in ("pq", "opq"):
-            start = starts.quantizer_encoding(self.matrix, units, one, P, self.f, self.seed)
+            start, _ = starts.quantizer_encoding(self.matrix, units, one, P, self.f, self.seed)
             return fitting.fit(self.matrix, start, self.f, sweeps=0)[0]
         return additive(self.matrix, units, one, P, self.f, self.seed, method)
 
@@ -219,7 +220,7 @@ def additive(matrix, units, one, P, weights, seed, method):
     (g, q), r, U = one.sizes, one.rank, one.slot_units
     f = weights[words] if weights[words].any() else np.ones(len(words))
     if g > 1 and len(words):
-        P, _ = starts.turned(matrix, words, f, P, g, U, rng)
+        P, _, _ = starts.turned(matrix, words, f, P, g, U, rng)
     X = starts.projected(matrix, words, P)  # (N, d')
     scale = float(np.sqrt((X**2).mean())) if X.size else 1.0
     X /= scale or 1.0  # faiss counts in float32
