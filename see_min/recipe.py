@@ -68,8 +68,8 @@ def encode(
     lexicon : str or Lexicon
         What words mean: "sample", "none", "openhownet", a file, or several joined by +.
     metric : array (D, D), optional
-        C: an error e of a row costs mix e C e^T + (1 - mix) |e|^2, C scaled to trace D. By bytes
-        only plans with a projection then count, as the way back goes into it.
+        C: an error e of a row costs mix e C e^T + (1 - mix) |e|^2, C scaled to trace D. Only plans
+        of `see` with a projection then count, as the way back goes into it.
     mix : float
     count : str, of COUNTS
         "bytes": all that a file holds. "parameters": numbers alone, as the papers count.
@@ -122,10 +122,11 @@ def encode(
     check_finite_rows(matrix)
     inverse = None
     if metric is not None:
+        if form != "see":
+            raise InputError(f"metric: expected none for form {form}, which has no projection")
         S, inverse = metric_roots(check_shape("metric", metric, *matrix.shape[1:] * 2), mix)
         matrix = mapped(matrix, S)
-        # the inverse needs a projection to go into
-        plans = [plan for plan in plans if plan.projected or not plan.coded]
+        plans = [plan for plan in plans if plan.projected]  # where the inverse goes
     weights = frequency_weights(words.counts, FIT_POWER)
     P = None
     if form == "see":
@@ -139,8 +140,7 @@ def encode(
         encoding, _ = fit(
             matrix, start, weights, free, sweeps, ridge, plan.coded, price, progress)
         if inverse is not None:
-            P = encoding.projection if plan.form == "see" else None
-            encoding = replace(encoding, projection=inverse if P is None else P @ inverse)
+            encoding = replace(encoding, projection=encoding.projection @ inverse)
         encoding = replace(
             encoding, words=list(words.names), bag_derived=derived and plan.coded)
         if not plan.coded:

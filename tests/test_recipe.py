@@ -265,6 +265,7 @@ def test_a_ratio_out_of_reach_is_refused_before_any_work(count):
     ({"count": "bytes", "order": 3}, "count: expected parameters with order 3, got bytes"),
     ({"count": "bytes", "per_term": False}, "count: expected parameters with an index that"),
     ({"metric": np.eye(D + 1)}, r"metric: expected shape \(24, 24\), got \(25, 25\)"),
+    ({"metric": METRIC, "form": "paper"}, "metric: expected none for form paper"),
     ({"sweeps": 0}, "sweeps: expected at least 1, got 0"),
 ])
 def test_what_cannot_be_encoded_is_refused_with_the_rule(options, text):

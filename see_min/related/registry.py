@@ -144,12 +144,14 @@ def approximate(matrix, vocabulary, method, ratio, seed=0, metric=None, mix=MIX,
     ratio : float
     seed : int
     metric, mix
-        Those of `see_min.recipe.encode`, for its forms and the methods that need them.
+        Those of `see_min.recipe.encode`, for its form "see" and the methods that need them.
     **options
         sweeps, order, per_term, progress: those of `encode`, for its forms alone.
     """
     check_methods([method])
     if method in ENCODE:
+        if "form" in ENCODE[method]:
+            metric = None  # a sum of products alone has no projection to bring its rows back
         options = options | {"seed": seed, "metric": metric, "mix": mix} | ENCODE[method]
         return encode(matrix, vocabulary, ratio, **options)
     one, counts = RELATED[method], vocabulary.counts
