@@ -27,7 +27,7 @@ from see_min.words.vocabulary import Vocabulary, build_vocabulary
 PROJECTION_POWER, FIT_POWER = 1.0, 0.5
 MIX = 0.7  # the share of the metric; the rest is the plain sum of squares
 COUNTS = ("bytes", "parameters")
-SAMPLE = 10_000  # words on which plans are compared
+SAMPLE = 20_000  # words on which plans are compared
 DEARER = 1.05  # the price of a bit where a fit has taken too many
 RIDGE_CODED = 1e-3  # every code has many words: what is left is to keep the systems solvable
 CONTROLS = ("shuffled", "random_units", "no_knowledge", "fixed")
