@@ -172,16 +172,16 @@ def sample_lexicon():
 
 
 def union(lexicons):
-    """All entries of the lexicons; a word that stands in several has the entry of the first.
+    """All senses of the lexicons; those of the first come first.
 
     >>> a, b = Lexicon.of({"add": [("add",)]}), Lexicon.of({"add": [("sum",)], "sum": [("add",)]})
     >>> union([a, b]).senses("add"), len(union([a, b]))
-    ((('add',),), 2)
+    ((('add',), ('sum',)), 2)
     """
     entries, skipped = {}, ()
     for lexicon in lexicons:
         for word, senses in lexicon.entries.items():
-            entries.setdefault(word, senses)
+            entries[word] = entries.get(word, ()) + senses
         skipped += lexicon.skipped
     return Lexicon(entries, skipped)
 
@@ -190,7 +190,7 @@ def load_lexicon(source):
     """The lexicon that a user named.
 
     "sample"; "none" (no word is known); "openhownet", the data of that package; a folder with such
-    data; a lexicon file; or several joined by "+": of a word, the entry of the first that has it.
+    data; a lexicon file; or several joined by "+": of a word, the senses of all.
     Raises InputError for what is none of these.
 
     >>> len(load_lexicon("none")), load_lexicon("none+sample") == load_lexicon("sample")
