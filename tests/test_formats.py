@@ -136,12 +136,12 @@ def test_a_file_without_entries_is_no_lexicon(lexicon_file, data):
         read_lexicon(path)
 
 
-def test_of_a_word_in_several_lexicons_the_union_has_the_entry_of_the_first():
+def test_of_a_word_in_several_lexicons_the_union_has_all_senses_in_their_order():
     a = Lexicon({"Add": (Sense(("x",)),), "add": (Sense(("y",)),)}, ("left out of a",))
     b = Lexicon({"add": (Sense(("z",)),), "sum": (Sense(("v",)),)}, ("left out of b",))
-    both = {**a.entries, "sum": b.entries["sum"]}
+    both = {**a.entries, **b.entries, "add": (*a.entries["add"], *b.entries["add"])}
     assert union([a, b]) == Lexicon(both, ("left out of a", "left out of b"))
-    assert union([b, a]).senses("add") == (("z",),)
+    assert union([b, a]).senses("add") == (("z",), ("y",))
 
 
 def test_load_lexicon_knows_names_and_paths_and_joins_them_in_their_order(lexicon_file):
@@ -150,7 +150,8 @@ def test_load_lexicon_knows_names_and_paths_and_joins_them_in_their_order(lexico
     assert load_lexicon("sample") == sample_lexicon() == load_lexicon(SAMPLE)
     lexicon = load_lexicon(f"{a}+{b}+sample")
     assert lexicon == union([read_lexicon(a), read_lexicon(b), sample_lexicon()])
-    assert [lexicon.senses(word) for word in ("add", "xyzzy")] == [(("x",),), (("z",),)]
+    assert lexicon.senses("add") == (("x",), ("y",), *sample_lexicon().senses("add"))
+    assert lexicon.senses("xyzzy") == (("z",),)
     plus = a.rename(a.with_name("a+b.txt"))
     assert len(load_lexicon(plus)) == 1  # a path first, then names that are joined
 
