@@ -16,7 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 
 
-TESTS = {"starts.py": "quantizer_corners.py"}  # other files have a test of their own name
+TESTS = {"starts.py": "quantizer_corners.py", "codes.py": "storage.py"}  # other files have a test of their own name
 
 
 class Mutant(NamedTuple):
