@@ -16,7 +16,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 
 
-TESTS = {"starts.py": "quantizer_corners.py", "codes.py": "storage.py"}  # other files have a test of their own name
+CORNERS = "quantizer_corners.py"
+TESTS = {"starts.py": [CORNERS], "codes.py": ["storage.py", CORNERS],
+         "fitting.py": ["fitting.py", CORNERS]}  # others have a test of their own name
 
 
 class Mutant(NamedTuple):
@@ -49,7 +51,7 @@ def first_failure(folder, file):
     """The test of a file of the core that fails first in a folder, or None."""
     env = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-B", "-m", "pytest", "-x", "-rfE", "-p", "no:cacheprovider"]
-    call.append(f"tests/test_{TESTS.get(file, file)}")
+    call += [f"tests/test_{name}" for name in TESTS.get(file, [file])]
     how = {"cwd": folder, "env": env, "stdout": subprocess.PIPE, "text": True, "timeout": 300}
     try:
         done = subprocess.run(call, **how)
