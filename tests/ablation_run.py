@@ -56,7 +56,8 @@ def plans_without(part, base, budget, bits):
         return [filled(replace(base, private=0), "rank", budget, bits)]
     if part == PROJECTION:
         return with_P
-    whole = [replace(one, sizes=(1, one.inner_dim), rank=1, private=0) for one in (base, with_P[0])]
+    few = {"rank": 1, "private": 0, "rate": 1.0}
+    whole = [replace(one, sizes=(1, one.inner_dim), **few) for one in (base, with_P[0])]
     if part == "codes":  # what is left: words with private vectors, and known units
         none = [filled(replace(one, slot_units=2), "private", budget, bits) for one in whole]
         return [*none, plan_bytes(*some, share=1.0)]
