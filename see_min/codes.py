@@ -47,7 +47,7 @@ def pack_bits(numbers, bits):
 
 
 def unpack_bits(data, bits, count):
-    """The numbers (N,) of `pack_bits`; InputError if the bytes are too few."""
+    """The numbers (N,) of `pack_bits`; InputError for another number of bytes."""
     if len(data) != -(-bits * count // 8):
         raise InputError(f"codes: expected {-(-bits * count // 8)} bytes, got {len(data)}")
     if bits == 8:

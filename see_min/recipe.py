@@ -123,7 +123,8 @@ def encode(
     inverse = None
     if metric is not None:
         if form != "see":
-            raise InputError(f"metric: expected none for form {form}, which has no projection")
+            rule = f"expected none for form {form}, which has no projection"
+            raise InputError(f"metric: {rule}, got shape {np.shape(metric)}")
         S, inverse = metric_roots(check_shape("metric", metric, *matrix.shape[1:] * 2), mix)
         matrix = mapped(matrix, S)
         plans = [plan for plan in plans if plan.projected]  # where the inverse goes
