@@ -38,7 +38,7 @@ def encoding(order=2, k=R, parts=("projection", "bag"), seed=0):
     )
 
 
-def coded(most=1, rows=40, units=9, width=11):
+def coded(most=1, rows=41, units=9, width=11):
     """Random codes; bags of at most so many of seven units; without a bag no projection either."""
     rng = np.random.default_rng(0)
     index = np.zeros((rows, R, 2), dtype=int)
@@ -138,7 +138,7 @@ def test_a_slot_of_one_unit_has_no_index_in_the_state():
 def test_names_bits_and_origin_of_the_bag_come_back():
     core = coded()
     assert SememeEmbedding(core).to_encoding().words is None
-    core.bits, core.bag_derived, core.words = 8, True, [f"w{v}" for v in range(40)]
+    core.bits, core.bag_derived, core.words = 8, True, [f"w{v}" for v in range(41)]
     core.slot_names = [[Unit("bucket", str(u)) for u in range(len(t))] for t in core.tables]
     core.bag_names = [Unit("word", "a:b"), *(Unit("sememe", str(u)) for u in range(6))]
     back = SememeEmbedding(core).to_encoding()

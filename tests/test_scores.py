@@ -16,7 +16,7 @@ from see_min.entangle import entangled_rows
 from see_min.errors import InputError
 
 torch.set_num_threads(1)
-V, D = 40, 11  # of the codes
+V, D = 41, 11  # of the codes
 BAGS = {"no bag": 0, "private vectors": 1, "known units": 3}
 WAYS = ["a CPU", "a CPU, in parts", "an accelerator", "an accelerator, in parts"]
 
@@ -169,6 +169,42 @@ def test_scores_and_their_gradients_never_hold_the_matrix(is_coded, monkeypatch)
     with Largest() as spy:
         module.weight.sum()
     assert spy.numel == 3000 * 500  # the spy sees a matrix
+
+
+class Products(TorchDispatchMode):
+    """Factors and result of every product of two matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.mm.default:
+            self.found.append((*args, out))
+        return out
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@codes_and_others
+def test_an_accelerator_multiplies_matrices_whose_rows_have_whole_16_bytes(
+        core, cached, monkeypatch):
+    """Those of all words, by the distance of one row or column from the next: 8 numbers."""
+    as_accelerator(monkeypatch)
+    module, words = SememeEmbedding(core, torch.float64), len(core)
+    h = states(7, core.shape[1])
+    expected = h @ module.weight.T
+    with Products() as spy:
+        if cached:
+            with torch.no_grad(), cached_rows(module):
+                found = module.scores(h)
+        else:
+            found = module.scores(h)
+            found.sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    whole = [one for one in spy.found if any(max(matrix.shape) >= words for matrix in one)]
+    steps = [step for one in whole for matrix in one for step in matrix.stride() if step > 1]
+    assert whole and all(step % 8 == 0 for step in steps)
 
 
 @codes_and_others

@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 from torch import nn
 
-from see_min.bridge.scores import gather, head_scores, on_cpu
+from see_min.bridge.scores import filled, gather, head_scores, on_cpu, product
 from see_min.encoding import SememeEncoding, smallest
 from see_min.entangle import entangled_rows
 from see_min.errors import InputError
@@ -36,7 +36,7 @@ class SememeEmbedding(nn.Module):
         self.slot_units = len(encoding.tables[-1])  # a shard of a table does not say it
         self.padding_idx, self.scale = padding_idx, scale
         self.bits, self.notes = encoding.bits, {name: getattr(encoding, name) for name in NOTES}
-        self.cache = None  # inner rows (V, d') of all words, within `cached_rows`
+        self.cache = None  # inner rows of all words, `filled`, within `cached_rows`
         self.held = self.sorted_words = None  # of `unit_sums`: within `cached_rows`, or kept
         once = {}  # a table of several slots stays one parameter
         named = {f"table_{j}": table for j, table in enumerate(encoding.tables)}
@@ -84,21 +84,21 @@ class SememeEmbedding(nn.Module):
 
     def scores(self, h):
         """h @ E.T for states (..., D): (..., V)."""
-        h = h if self.projection is None else h @ self.projection.T  # (..., d')
+        h = h if self.projection is None else product(h, self.projection)  # (..., d')
         if self.cached:
-            return h @ self.cache.T  # (..., V)
+            return product(h, self.cache)[..., : self.num_embeddings]  # (..., V)
         scores = head_scores(self, h.reshape(-1, h.shape[-1]))  # (N, V)
         return scores.view(*h.shape[:-1], self.num_embeddings)
 
     def rows(self, ids):
         """Rows of E, (W, D), not scaled."""
         rows = self.inner_rows(ids)  # (W, d')
-        return rows if self.projection is None else rows @ self.projection  # (W, D)
+        return rows if self.projection is None else product(rows, self.projection.T)  # (W, D)
 
     def inner_rows(self, ids):
         """Rows before the projection, (W, d'), from the cache where it may be used."""
         if self.cached:
-            return self.cache.index_select(0, ids)
+            return self.cache.index_select(0, ids)[:, : self.inner_dim]
         if self.coded:  # sum_k a_k (x) leaf_k of all words is one product
             leaf = gather(self.table_1.transpose(0, 1), self.code_places(ids))  # (W, r, q)
             products = torch.einsum("kg,wkq->wgq", self.table_0[0], leaf).flatten(1)  # (W, d')
@@ -286,10 +286,11 @@ def cached_rows(model):
     try:
         with torch.no_grad():
             for module in own:
-                if module.coded and module.table_1.device.type == "cpu":
+                if module.coded and on_cpu(module.table_1):
                     module.held = module.code_places()  # (V, r)
                 else:
-                    module.cache = module.inner_rows(module.all_ids())  # (V, d')
+                    rows = module.inner_rows(module.all_ids())  # (V, d')
+                    module.cache = filled(rows, rows=True)
         yield
     finally:
         for module in own:
