@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from new_words_table import letters
 from torch.nn import functional as F
 
 from see_min.bridge import SememeEmbedding, compress
@@ -29,7 +30,7 @@ from see_min.new_words import UnitVectors, annotated
 from see_min.units import shuffled
 from see_min.words.formats import load_lexicon
 
-LINE, DOCUMENT, NOTHING = "\n", "<|endoftext|>", -100
+LINE, SPACE, DOCUMENT, NOTHING = "\n", "Ġ", "<|endoftext|>", -100
 
 
 def chosen(lines, split, lexicon, most):
@@ -126,6 +127,9 @@ def ways(source, words, split, lexicon, resized):
     notes, own = annotated(source.words, words, lexicon)
     mean = np.array([source.rows(np.array(split[w])).mean(0) for w in words])  # (N, D)
     found = {"mean of pieces": mean, "mean resizing": resized}
+    known = [i for i, name in enumerate(source.words) if name[1:].isalpha() and name[0] == SPACE]
+    names = [source.words[i][1:].lower() for i in known]
+    found["letters (FOCUS-like)"] = letters(names, words, source.rows(np.array(known)))
     others = [own[i] for i in np.random.default_rng(0).permutation(len(own))]
     for name, learned, given in (("", notes, own), ("shuffled", shuffled(notes, 0), others)):
         model = UnitVectors(source, learned)

@@ -24,7 +24,7 @@ from see_min.encoding import private_units
 from see_min.entangle import entangled_rows
 from see_min.errors import require
 from see_min.experiments import sources
-from see_min.experiments.hf_models import Pretrained
+from see_min.experiments.hf_models import Pretrained, sentences_of
 from see_min.experiments.measure import in_batches, sts
 from see_min.experiments.similarity import cosines, rank_correlation, read_sentence_pairs, row_of
 from see_min.files import read_lines, write_atomic
@@ -37,6 +37,8 @@ FOLDS, NEAREST, TERMS = 5, 10, 3000
 WAYS = ("sememes and morphemes", "sememes alone", "shuffled", "mean of pieces", "both",
         "letters (FOCUS-like)", "mean row (transformers' resizing)")
 FEWER = ("sememes and morphemes", "mean of pieces", "both", "shuffled")  # of later seeds
+TRAINED = ("mean of pieces", "both")  # that are finetuned, too
+STEPS, BATCH, RATE = 100, 32, 3e-3
 
 
 def kept(encoding):
@@ -85,24 +87,26 @@ def held_rows(encoding, vocabulary, whole, held, seed):
     rows["mean of pieces"] = spelled
     rows["both"] = np.array([model.between(x, y) if one else y for x, y, one in zip(
         rows["sememes and morphemes"], spelled, known[:, 0])])
-    rows["letters (FOCUS-like)"] = letters(vocabulary, np.setdiff1d(whole, held), held, E)
+    text, known = [token.word for token in vocabulary.tokens], np.setdiff1d(whole, held)
+    rows["letters (FOCUS-like)"] = letters(
+        [text[w] for w in known], [text[w] for w in held], E[known])
     rows["mean row (transformers' resizing)"] = np.repeat(mean[None], len(held), 0)
     return rows, pieces
 
 
-def letters(vocabulary, known, held, rows):
-    """Sum of the nearest words' rows by n-grams of letters (3 to 5), weighted by similarity."""
+def letters(known, words, rows):
+    """Rows of words: the nearest known words' `rows` by n-grams of letters (3 to 5), weighted."""
     text = require("sklearn.feature_extraction.text", "pip install scikit-learn")
     grams = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float32)
-    K = grams.fit_transform([vocabulary.tokens[w].word for w in known])
-    S = (grams.transform([vocabulary.tokens[w].word for w in held]) @ K.T).tocsr()  # (N, known)
-    result = np.repeat(rows[known].mean(0)[None], len(held), 0)  # (N, D)
-    for i in range(len(held)):
+    K = grams.fit_transform(known)  # (K, grams)
+    S = (grams.transform(words) @ K.T).tocsr()  # (N, K)
+    result = np.repeat(rows.mean(0)[None], len(words), 0)  # (N, D)
+    for i in range(len(words)):
         row = slice(S.indptr[i], S.indptr[i + 1])
         best = np.argsort(-S.data[row])[:NEAREST]
         if len(best):
             weights = S.data[row][best]
-            result[i] = weights @ rows[known[S.indices[row][best]]] / weights.sum()
+            result[i] = weights @ rows[S.indices[row][best]] / weights.sum()
     return result
 
 
@@ -119,20 +123,59 @@ def word_numbers(E, found, some, of, benchmarks):
     return {name: round(float(value or 0), 3) for name, value in result.items()}
 
 
-def sentence_numbers(source, pairs, E, held, pieces, rows):
+def spelled(ids, pieces, most):
+    """Ids of a sentence with held-out words in pieces, at most so many."""
+    return [p for t in ids for p in pieces.get(t) or [t]][:most]
+
+
+def finetuned(source, texts, E, held, pieces, rows, seed):
+    """Rows (N, D) after a few steps that move them alone, each in sentences that it occurs in.
+
+    A sentence with the new tokens is to get the vector that it has with these words in pieces:
+    nothing else is known of them.
+    """
+    X, held_out = E.copy(), set(held.tolist())
+    X[held] = rows
+    layer = torch.nn.Embedding.from_pretrained(torch.as_tensor(X, dtype=torch.float32), False)
+    source.model.requires_grad_(False).set_input_embeddings(layer.requires_grad_())
+    reader = Pretrained(source.model, source.tokenizer, "encoder")
+    own = torch.zeros(len(E), 1)
+    own[held] = 1
+    optimizer = torch.optim.Adagrad([layer.weight], lr=RATE)
+    ids = [one for one in reader.encode(texts, special=True) if held_out & set(one)]
+    order = np.random.default_rng(seed).permutation(len(ids))[: STEPS * BATCH]
+    for some in order.reshape(-1, BATCH):
+        batch = [ids[i] for i in some]
+        with torch.no_grad():
+            target = vectors(reader, [spelled(one, pieces, reader.block_size) for one in batch])
+        loss = 1 - torch.cosine_similarity(vectors(reader, batch), target).mean()  # of (B, H)
+        optimizer.zero_grad()
+        loss.backward()
+        layer.weight.grad *= own
+        optimizer.step()
+    return layer.weight.detach()[held].double().numpy()
+
+
+def vectors(reader, ids):
+    """(N, H) of sentences given as ids."""
+    return torch.stack(in_batches(lambda x: reader.means(x).float(), ids, reader.pad, "cpu"))
+
+
+def sentence_numbers(source, pairs, texts, E, held, pieces, rows, seed):
     """STS of the pairs with a held-out word, other rows dense: {way: Spearman}."""
     reader, out = Pretrained(source.model, source.tokenizer, "encoder"), set(held.tolist())
     some = [pair for pair in pairs if out & set(sum(reader.encode(pair[:2], special=True), []))]
 
     @torch.no_grad()
     def in_pieces(texts):
-        ids = [[p for t in one for p in pieces.get(t) or [t]][: reader.block_size]
-               for one in reader.encode(texts, special=True)]
-        return torch.stack(in_batches(lambda x: reader.means(x).float(), ids, reader.pad, "cpu"))
+        return vectors(reader, [spelled(one, pieces, reader.block_size)
+                                for one in reader.encode(texts, special=True)])
 
     result = {"pairs": len(some), "true rows": source.sts(some, E)}
     result["split into pieces"] = sts(in_pieces, some)
-    for way, own in rows.items():
+    trained = {f"{way}, finetuned": finetuned(source, texts, E, held, pieces, rows[way], seed)
+               for way in TRAINED}
+    for way, own in (rows | trained).items():
         X = E.copy()
         X[held] = own
         result[way] = source.sts(some, X)
@@ -273,6 +316,7 @@ def main():
     whole = np.array([w for w, t in enumerate(vocabulary.tokens)
                       if t.word.isalpha() and t.word.isascii()])
     benchmarks, pairs = sources.named_benchmarks(a.similarity), read_sentence_pairs(a.sts)
+    texts = sentences_of(read_lines(a.corpus))
     result = {"encoding bytes": stored.bytes, "words": len(whole),
               "true rows": word_numbers(E, E, whole, of, benchmarks), "seeds": []}
     for seed in range(a.seeds):
@@ -286,14 +330,14 @@ def main():
                 found.setdefault(way, np.zeros_like(E))[held] = rows[way]
             if k < a.sts_folds:
                 some = {way: rows[way] for way in (FEWER if seed else WAYS)}
-                one["sentences"].append(sentence_numbers(source, pairs, E, held, pieces, some))
+                one["sentences"].append(
+                    sentence_numbers(source, pairs, texts, E, held, pieces, some, seed))
         if not seed:
             one["words"] = {way: word_numbers(E, rows, whole, of, benchmarks)
                             for way, rows in found.items()}
         write_atomic(a.out, json.dumps(result, indent=1))
-    texts = definitions(Path(a.wordnet))
     result["definitions"] = definition_numbers(
-        encoding, E, vocabulary, lexicon, texts, of, benchmarks)
+        encoding, E, vocabulary, lexicon, definitions(Path(a.wordnet)), of, benchmarks)
     result["senses"] = sense_numbers(encoding, vocabulary, lexicon, whole)
     result["terms"] = term_numbers(stored, E, vocabulary, lexicon, whole)
     write_atomic(a.out, json.dumps(result, indent=1))

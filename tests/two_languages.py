@@ -5,7 +5,8 @@
 
 Rows: vectors of sememes are learned from English rows, and rows made of them look for words of
 another language; gold are a dictionary (German) and HowNet's names of its sememes (Chinese).
-Translator: one table for both embeddings against two at equal bytes. Each part of the result is
+Translator: one table for both embeddings against two at equal bytes, of the teachers of `train
+--task translation`; FOLDER/teacherSEED.pt, where it is there, is one. Each part of the result is
 written when it is there. DE, EN: texts; de-en: the file of Debian's package trans-de-en.
 """
 
@@ -42,7 +43,6 @@ from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 FOLDS, NEAREST = 5, 10
 START, BLOCKS = 4638272, 12  # where e5's rows begin, of 12 blocks of 32 numbers
-SIZES = {"vocab_size": 3000, "n_embd": 64, "n_layer": 2, "n_head": 4, "teacher_steps": 1500}
 RATIO, BITS, RATIOS = 40, 6, (80, 40)  # of the translator; of e5
 # kind -> (one table, knowledge, rotation, shuffled)
 KINDS = {
@@ -315,10 +315,10 @@ def mixed(vocabularies, seed):
 
 def translator_part(a, write):
     """BLEU and the mean weighted error of both embeddings, of every kind and seed."""
-    found = {"sizes": SIZES, "rows": []}
+    found = {"rows": []}
     settings = train_settings(
         "translation", parallel=a.parallel, valid_parallel=a.valid, lexicon=a.lexicon,
-        source_lexicon="aligned", device="cpu", **SIZES)
+        source_lexicon="aligned", device="cpu")
     subject = TranslationSubject(settings, torch.device("cpu"))
     a.work.mkdir(parents=True, exist_ok=True)
     subject.read()

@@ -243,7 +243,7 @@ def add_arguments(parser):
 
 
 def run(arguments, command):
-    """Compress, finetune, report, save."""
+    """Compress, finetune, report, save; InputError for an `--out` within the model's folder."""
     given = given_settings(arguments)
     if "lr" in given:
         given["stage1_lr"] = 10 * given["lr"]

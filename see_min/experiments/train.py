@@ -65,7 +65,7 @@ QUICK_TRANSLATION = {"vocab_size": 1500, "n_embd": 64, "n_head": 2, "teacher_ste
 
 
 def train_settings(task="lm", quick=False, **given):
-    """A task's settings: defaults, their quick form, what was given.
+    """A task's settings: defaults, their quick form, what was given; InputError for another task.
 
     >>> train_settings("translation", parallel=("a", "b")).lr
     0.0001

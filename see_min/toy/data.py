@@ -102,8 +102,8 @@ def word_vocabulary(sentences, vocab_size=None):
 def read_parallel(source, target):
     """Pairs (source words, target words) of two files with a sentence per line.
 
-    A line that is empty on either side is left out on both. Files of unequal lengths, or without a
-    pair, are refused.
+    A line that is empty on either side is left out on both. Raises InputError for files of unequal
+    lengths, or without a pair.
     """
     first, second = ([line.split() for line in read_lines(path)] for path in (source, target))
     if len(first) != len(second):

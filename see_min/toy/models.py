@@ -167,7 +167,7 @@ def initialize(model):
 
 
 def embed(embedding, positions, ids, name="ids", start=0):
-    """E[ids] + P[start : start + t]: (b, t) -> (b, t, D); refuses positions beyond P's."""
+    """E[ids] + P[start : start + t]: (b, t) -> (b, t, D); InputError for positions beyond P."""
     stop, most = start + ids.shape[1], positions.num_embeddings
     if stop > most:
         raise InputError(f"{name}: expected at most {most} positions, got {stop}")

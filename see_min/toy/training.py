@@ -110,7 +110,7 @@ def count_tokens(batch, pad=None):
 
 
 def micro_batches(batch, number):
-    """The rows of a batch in `number` parts of nearly equal size; refuses fewer rows than parts.
+    """The rows of a batch in `number` parts of nearly equal size; InputError for fewer rows.
 
     >>> batch = Batch((np.array([[1], [2], [3]]),), None)
     >>> [part.inputs[0].tolist() for part in micro_batches(batch, 2)]

@@ -70,6 +70,8 @@ def detect_style(vocabulary):
 def normalise(vocabulary, style=None):
     """A list with a `Token` for each token; `detect_style` decides on the style when left out.
 
+    Raises InputError for a style that there is not.
+
     >>> [(t.text, t.kind) for t in normalise(["<s>", "Ġcaf\\u00c3\\u00a9", "s", "\\u00c3"])]
     [('<s>', 'special'), ('café', 'word'), ('s', 'piece'), ('', 'byte')]
 
