@@ -187,6 +187,27 @@ def added_words_table():
     return lines
 
 
+HEADS = ("dense", "see", "see, compiled", "see, held", "see, by parameters",
+         "see, by parameters, held")
+
+
+def accelerator_tables():
+    """Milliseconds of heads (share of dense); tokens per second of GPT-2."""
+    rows = read("accelerator")
+    heads, lines = of(rows, part="head"), ["| head | " + " | ".join(HEADS) + " |"]
+    for V, D, N, call in dict.fromkeys((r["V"], r["D"], r["states"], r["call"]) for r in heads):
+        own = {r["method"]: r for r in of(heads, D=D, states=N, call=call)}
+        cells = [f"{own[m]['ms']:.2f} ({own[m]['ratio']:.2f})" if m in own else "" for m in HEADS]
+        what = "forward" if call == "forward" else "with gradients"
+        states = "1 state" if N == 1 else f"{N:,} states"
+        lines.append(f"| {V:,} x {D:,}, {states}, {what} | " + " | ".join(cells) + " |")
+    for call in dict.fromkeys(row["call"] for row in of(rows, part="gpt2")):
+        dense, see = of(rows, part="gpt2", call=call)
+        speed = " | ".join(f"{row['tokens_per_second']:,}" for row in (dense, see))
+        lines.append(f"| {call} | {speed} | {see['ratio']:.2f} |")
+    return lines
+
+
 def readme_table():
     """The main job, finetuned, seed 0: what the README's first command prints."""
     rows = of(read("main_job"), seed=0)
@@ -219,6 +240,7 @@ def tables():
     two, added = (read(name, "command") for name in ("two_languages", "added_words"))
     return results | {
         "morphte": (papers, "docs/results.md"),
+        "accelerator": ([*accelerator_tables(), read("accelerator", "command")], "docs/results.md"),
         "new_words": (new_words_tables(), NEW_WORDS),
         "two_languages": ([*two_languages_tables(), two], NEW_WORDS),
         "added_words": ([*added_words_table(), added], NEW_WORDS),
