@@ -126,12 +126,18 @@ class SememeEmbedding(nn.Module):
         term = torch.arange(r, device=ids.device)  # (r,)
         return [gather(table, unit * r + term) for table, unit in zip(self.tables, units)]
 
-    def code_places(self, ids=None):
-        """Rows of table 1 as (r U, q) that `coded` words use, without ids all: (W, r)."""
+    def code_places(self, ids=None, multiple=1):
+        """Rows of table 1 as (r U, q) that `coded` words use, without ids all: (W, r).
+
+        Words and terms are filled up to a `multiple`, with any places: (W', r').
+        """
         codes = self.index_1[..., 0]  # (V, r)
         codes = codes if ids is None else codes.index_select(0, ids)  # (W, r)
-        term = torch.arange(self.rank, dtype=torch.int32, device=codes.device)  # (r,)
-        return codes.int().add_(self.slot_units * term)
+        W, r = (-n % multiple for n in codes.shape)
+        codes = nn.functional.pad(codes, (0, r, 0, W)) if W or r else codes  # (W', r')
+        term = torch.arange(codes.shape[1], dtype=torch.int32, device=codes.device)  # (r',)
+        return codes.int().add_(self.slot_units * term.clamp_(max=self.rank - 1))
+
 
     def bags(self, ids):
         """(units, offsets, weights) as `F.embedding_bag` takes them: row after row of M[ids].

@@ -60,11 +60,11 @@ def prepared(embedding, z):
 
 def by_parts(compute, embedding, z):
     """compute(embedding, z, ids) (N, W) for as many words at once as there is room for: (N, V)."""
-    ids, words = embedding.all_ids(), words_that_fit(embedding, z)
-    if words >= len(ids):
-        return compute(embedding, z, ids)
+    words = words_that_fit(embedding, z)
+    if words >= embedding.num_embeddings:
+        return compute(embedding, z, None)
     compute = partial(checkpoint, compute, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([compute(embedding, z, some) for some in ids.split(words)], 1)
+    return torch.cat([compute(embedding, z, some) for some in embedding.all_ids().split(words)], 1)
 
 
 def words_that_fit(embedding, z):
@@ -108,15 +108,17 @@ def filled(x, rows=False):
     """x (..., d) with zeros until d, and with `rows` the number of rows, is a multiple of 8.
 
     Products of 16-bit numbers miss the fast kernels of an accelerator, by a factor of up to five,
-    where a row of either factor or of the result does not begin at a multiple of 16 bytes.
+    where a row of either factor or of the result does not begin at a multiple of 16 bytes. A
+    compiler sees to that itself.
     """
     d, W = (-n % ALIGNED for n in (x.shape[-1], len(x)))
     more = (0, d, 0, W) if rows else (0, d)
-    return x if on_cpu(x) or not any(more) else F.pad(x, more)
+    return x if on_cpu(x) or torch.compiler.is_compiling() or not any(more) else F.pad(x, more)
 
 
 def row_scores(embedding, z, ids):
-    """z R^T (N, W) for the rows R of some words."""
+    """z R^T (N, W) for the rows R of some words, without ids all."""
+    ids = embedding.all_ids() if ids is None else ids  # (W,)
     return product(z, embedding.inner_rows(ids).to(z.dtype))
 
 
@@ -138,13 +140,14 @@ def padded(embedding, scores):
 
 
 def code_scores(embedding, z, ids):
-    """The sums over k, (N, W), of some words."""
+    """The sums over k, (N, W), of some words, without ids of all."""
     leaves, w = leaves_and_weights(embedding, z)  # (r, U, q), (r, q, N)
-    places = embedding.code_places(ids)  # (W, r)
-    if len(z) > leaves.shape[2]:
-        w = w.flatten(0, 1).T.contiguous()  # (N, r q)
-        return product(w, gather(leaves, places).flatten(1))  # by (W, r q)
-    return gather(leaves @ w, places).sum(1).T  # from (W, r, N)
+    if len(z) <= leaves.shape[2]:
+        return gather(leaves @ w, embedding.code_places(ids)).sum(1).T  # from (W, r, N)
+    places = embedding.code_places(ids, ALIGNED)  # (W', r'), as `filled`, but of whole leaves
+    w = F.pad(w, (0, 0, 0, 0, 0, places.shape[1] - len(w)))  # (r', q, N): what is added weighs 0
+    scores = w.flatten(0, 1).T.contiguous() @ gather(leaves, places).flatten(1).T  # (N, W')
+    return scores[:, : embedding.num_embeddings if ids is None else len(ids)]
 
 
 def leaves_and_weights(embedding, z):
