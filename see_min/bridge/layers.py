@@ -296,7 +296,7 @@ def cached_rows(model):
                     module.held = module.code_places()  # (V, r)
                 else:
                     rows = module.inner_rows(module.all_ids())  # (V, d')
-                    module.cache = filled(rows, rows=True)
+                    module.cache = filled(rows)
         yield
     finally:
         for module in own:

@@ -100,20 +100,24 @@ def words_at_once(device, free, vocabulary, numbers, states=0):
 
 
 def product(z, R):
-    """z R^T (..., W) of states (..., d) and rows (W, d)."""
-    return (filled(z) @ filled(R, rows=True).T)[..., : len(R)]
+    """z R^T (..., W) of states (..., d) and rows (W, d), which may be `filled` already."""
+    rows = filled(R)  # (W', d'')
+    more = rows.shape[1] - z.shape[-1]
+    z = F.pad(z, (0, more)) if more else z  # (..., d'')
+    return (z @ rows.T)[..., : len(R)]
 
 
-def filled(x, rows=False):
-    """x (..., d) with zeros until d, and with `rows` the number of rows, is a multiple of 8.
+def filled(R):
+    """R (W, d) with zeros until W and d are multiples of 8.
 
     Products of 16-bit numbers miss the fast kernels of an accelerator, by a factor of up to five,
     where a row of either factor or of the result does not begin at a multiple of 16 bytes. A
     compiler sees to that itself.
     """
-    d, W = (-n % ALIGNED for n in (x.shape[-1], len(x)))
-    more = (0, d, 0, W) if rows else (0, d)
-    return x if on_cpu(x) or torch.compiler.is_compiling() or not any(more) else F.pad(x, more)
+    W, d = (-n % ALIGNED for n in R.shape)
+    if on_cpu(R) or torch.compiler.is_compiling() or not W + d:
+        return R
+    return F.pad(R, (0, d, 0, W))
 
 
 def row_scores(embedding, z, ids):
