@@ -3,7 +3,8 @@
     python tests/accelerator_run.py --out docs/data/accelerator.json
 
 All numbers are random: time does not depend on them. What is compared is timed in turn, as by
-`bench`; *compiled* is the same head through `torch.compile`, *held* is within `cached_rows`.
+`bench`; *compiled* is the same head through `torch.compile`, *held* is within `cached_rows`. Each
+part of the result is written when it is there.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def heads(V, D, counts, device, dtype, repeats):
     for count in counts:
         h = torch.randn(count, D, device=device, dtype=dtype).requires_grad_()
         gradient = torch.randn(count, V, device=device, dtype=dtype)
-        if count > 1:  # a compiler has nothing to join for one
+        if count > 1:
             modules["see, compiled"] = Compiled(modules["see"])
         for call in CALLS:
             given = None if call == "forward" else gradient
@@ -127,15 +128,15 @@ def main():
     parser.add_argument("--parts", nargs="+", default=["50257", "128256", "gpt2"])
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
-    rows = []
-    for (V, D), counts in SIZES.items():
-        if str(V) in a.parts:
-            rows += heads(V, D, counts, a.device, torch.bfloat16, a.repeats)
-    if "gpt2" in a.parts:
-        rows += gpt2(a.device, a.repeats)
     card = torch.cuda.get_device_name() if a.device == "cuda" else a.device
-    write_atomic(a.out, json.dumps({"machine": card, "environment": reports.environment(),
-                                    "rows": rows}, indent=1))
+    result = {"machine": card, "environment": reports.environment(), "rows": []}
+    for part in a.parts:
+        if part == "gpt2":
+            result["rows"] += gpt2(a.device, a.repeats)
+        else:
+            (V, D), counts = next(size for size in SIZES.items() if size[0][0] == int(part))
+            result["rows"] += heads(V, D, counts, a.device, torch.bfloat16, a.repeats)
+        write_atomic(a.out, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
