@@ -1,6 +1,7 @@
 """The command line: its commands, exit codes, one line for whatever cannot be used."""
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -107,7 +108,8 @@ def test_output_does_not_crash_on_an_ascii_terminal(monkeypatch):
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
-    (tmp_path / "corpus.txt").write_text("the cat sat on a mat near the dog .\n\n" * 3000)
+    some = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]  # words
+    (tmp_path / "corpus.txt").write_text(f"{' '.join(some)} .\n\n" * 40)
     words = ["train", "--quick", "--corpus", str(tmp_path / "corpus.txt"), "--lexicon", "none",
              "--out", str(tmp_path / "out")]
     reset = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
