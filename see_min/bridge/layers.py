@@ -138,7 +138,6 @@ class SememeEmbedding(nn.Module):
         term = torch.arange(codes.shape[1], dtype=torch.int32, device=codes.device)  # (r',)
         return codes.int().add_(self.slot_units * term.clamp_(max=self.rank - 1))
 
-
     def bags(self, ids):
         """(units, offsets, weights) as `F.embedding_bag` takes them: row after row of M[ids].
 
