@@ -17,10 +17,11 @@ WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
 # By bytes: d' in units of D / sqrt(ratio), share of private vectors; a share of 1 is low-rank
 # factors, as every word has its own vector. Then plans without a projection: units per slot.
-GRID = ((2.8, 0.0), (4.0, 0.0), (3.2, 0.12), (2.8, 0.4), (None, 1.0))
+GRID = ((2.8, 0.0), (3.4, 0.0), (4.2, 0.0), (3.4, 0.12), (2.8, 0.4), (None, 1.0))
 GRID += tuple((None, 0.0, units) for units in (256, 128, 64, 32, 16, 8))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
-RATE = 0.8  # of the bits of a fixed code: what codes take on average once they differ in length
+RATE = 0.65  # of the bits of a fixed code: what codes should take once they differ in length,
+RATES = 0.35, 0.9  # and what they may
 LONG = 64  # units from which lengths of whole bits lose little; blocks must be alike, too
 FEW_WORDS = 10_000  # up to here codes of fixed length may be better: a unit has few words
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
@@ -244,8 +245,9 @@ def plan_bytes(
        without a projection it has `units`.
     3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
        derived: where it is stored, its index costs more than it brings.
-    4. The rest buys codes of `rate` times the bits of fixed ones, where there is a projection and
-       LONG units: r terms per word, a block each. What then remains goes to private vectors.
+    4. The rest buys codes, a term per block. Where there is a projection and LONG units, codes
+       differ in length: q is such that the rate that takes all bytes is nearest RATE. With a
+       `rate` of 1 codes are alike, and what then remains goes to private vectors.
 
     A share of 1 is low-rank factors: all words have private vectors, and codes say nothing.
 
@@ -253,7 +255,7 @@ def plan_bytes(
 
     >>> plan = plan_bytes(30522, 384, 80)
     >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
-    ((21, 6), 21, (1, 256), True)
+    ((24, 5), 24, (1, 256), True)
     >>> plan_bytes(2048, 384, 20, bits=8, width=None, units=32).sizes
     (96, 4)
     """
@@ -270,9 +272,13 @@ def plan_bytes(
         width = max(2, int(min(D, width * D / sqrt(ratio), 0.2 * budget / (number * D))))
         while units > 2 and units * width * number > TABLES * budget:
             units //= 2
-    rate = rate if least.projected and units >= LONG else 1.0
-    least = replace(least, slot_units=units, rate=rate)
-    return _plan_codes(least, width, known, budget, bits, share)
+    least = replace(least, slot_units=units)
+    if derived:
+        least = replace(least, knowledge=min(known, int(KNOWN * budget / (number * width))))
+    found = None
+    if rate < 1 and least.projected and units >= LONG:
+        found = _plan_lengths(least, width, budget, bits, share)
+    return found or _plan_codes(least, width, budget, bits, share)
 
 
 def _plan_factors(least, budget, bits):
@@ -284,13 +290,29 @@ def _plan_factors(least, budget, bits):
             return found
 
 
-def _plan_codes(plan, width, known, budget, bits, share):
+def _plan_lengths(plan, width, budget, bits, share):
+    """A term per block of q directions, q such that the rate that takes all bytes is nearest RATE.
+
+    None if no such rate is among RATES.
+    """
+    plans = []
+    for q in range(1, width // 2 + 1):
+        blocks = min(plan.dimension // q, round(width / q))
+        one = replace(plan, sizes=(blocks, q), rank=blocks, rate=0.0)
+        private = int(share * budget / (bits / 8 * one.inner_dim))
+        one = replace(one, private=min(one.vocabulary // MOST_PRIVATE, private))
+        left, codes = budget - one.bytes(one.private, bits), (one.vocabulary - one.private) * blocks
+        one = replace(one, rate=8 * (left - 1) / (codes * code_bits(one.slot_units)))
+        plans += [one] * (RATES[0] <= one.rate <= RATES[1])
+    return min(plans, key=lambda one: abs(one.rate - RATE), default=None)
+
+
+def _plan_codes(plan, width, budget, bits, share):
     """The most terms in about `width` directions, and private vectors for what remains."""
-    number, units = bits / 8, plan.slot_units  # bytes of a parameter
-    knowledge = min(known, int(KNOWN * budget / (number * width))) if plan.derived else 0
+    number, units, knowledge = bits / 8, plan.slot_units, plan.knowledge  # bytes of a parameter
     shared = (plan.dimension if plan.projected else 0) + units + knowledge
     left = (1 - share) * budget - number * width * shared
-    rank = max(1, int(8 * left / (plan.vocabulary * plan.rate * code_bits(units))))
+    rank = max(1, int(8 * left / (plan.vocabulary * code_bits(units))))
     while True:
         found = _with_terms(replace(plan, slot_units=units, knowledge=knowledge), rank, width)
         if found.bytes(0, bits) <= budget:
@@ -320,7 +342,7 @@ def _with_terms(plan, rank, width):
 
 def with_private(plan, budget, bits):
     """The plan with as many private vectors as its bytes leave room for."""
-    codes = plan.rank * plan.rate * code_bits(plan.slot_units)  # bits
+    codes = plan.rank * code_bits(plan.slot_units)  # bits
     each = 6 + plan.inner_dim * bits / 8 - codes / 8
     private = int((budget - plan.bytes(0, bits)) / max(each, 1))
     plan = replace(plan, private=min(plan.vocabulary // MOST_PRIVATE, private))

@@ -28,7 +28,6 @@ PROJECTION_POWER, FIT_POWER = 1.0, 0.5
 MIX = 0.7  # the share of the metric; the rest is the plain sum of squares
 COUNTS = ("bytes", "parameters")
 SAMPLE = 20_000  # words on which plans are compared
-DEARER = 1.05  # the price of a bit where a fit has taken too many
 RIDGE_CODED = 1e-3  # every code has many words: what is left is to keep the systems solvable
 CONTROLS = ("shuffled", "random_units", "no_knowledge", "fixed")
 
@@ -149,7 +148,8 @@ def encode(
         encoding = rounded(encoding, bits)
         if encoding.bytes <= 4 * matrix.shape[0] * matrix.shape[1] / ratio:
             return encoding
-        plan = replace(plan, rate=0.98 * plan.rate)  # codes came out longer than planned
+        over = encoding.bytes / (4 * matrix.shape[0] * matrix.shape[1] / ratio)  # above 1
+        plan = replace(plan, rate=plan.rate / over**2)  # codes came out longer than planned
 
 
 def _projection(matrix, words, inner_dim):

@@ -18,13 +18,14 @@ quantization (Chou, Lookabaugh, Gray 1989). The price is that at which codes are
 
 import numpy as np
 
-from see_min.codes import code_bits, code_lengths
+from see_min.codes import bits_per_code, code_bits, code_lengths
 from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.errors import InputError, check_axes, check_finite
 from see_min.fitting import bag_solver, polar, project, second_moments
 
 SWEEPS, FEW = 12, 4  # of k-means, the second where a start is known or soon forgotten
 ROUNDS = 12  # of projection and k-means in turn
+AHEAD = 2  # rounds by which codes follow their price
 TINY = np.finfo(np.float32).tiny
 
 
@@ -107,7 +108,7 @@ def quantizer_encoding(matrix, units, plan, P, weights, seed=0, rounds=ROUNDS):
         first[0, k, k % g] = 1
         part = X[:, k % g * q : (k % g + 1) * q]  # (N, q), a view
         book, codes = books[k] if k < g else (None, None)
-        sweeps = SWEEPS if book is None else FEW
+        sweeps = SWEEPS if book is None else 1 if price else FEW  # priced codes shrink on
         book = None if book is None else book / scale  # (U, q)
         book, codes = k_means(part, f, U, rng, sweeps, book, codes, price)
         T[: len(book), k], index[words, k, 1] = book, codes
@@ -185,15 +186,17 @@ def turned(
     Known units, M (N, U), get vectors first. `moments` (D, D) are those of words that no code
     serves: what P leaves of them counts, too.
 
-    `target` bits per code: the price begins at half of what a bit saves in theory, 2 ln 2 / q of
-    the error, as rare words pay less, and moves until codes are as long.
+    `target` bits per code in a file: the price begins at half of what a bit saves in theory,
+    2 ln 2 / q of the error, as rare words pay less, and moves until codes are as long. A bit more
+    divides the error by 4^(1/q), and so the price; codes follow it over some rounds, so that what
+    counts is where they are heading.
     """
     q = len(P) // blocks
     P = dealt(projected(matrix, words, P), f, blocks, q) @ P  # (d', D)
     nearest_known = None if M is None else known_vectors(M, f)
-    books, price = [(None, None)] * blocks, None
+    books, price, last = [(None, None)] * blocks, None, None
     for _ in range(rounds if blocks > 1 or target else 0):  # else distances are all that counts
-        Y, error, bits = projected(matrix, words, P), 0.0, 0.0  # (N, d')
+        Y, error = projected(matrix, words, P), 0.0  # (N, d')
         known = 0.0 if M is None else M @ nearest_known(Y)  # (N, d')
         Y -= known
         for j, (book, codes) in enumerate(books):
@@ -205,10 +208,12 @@ def turned(
                 book = centroids(part, f, codes, book)[0]
             books[j] = book, codes
             error += f @ ((part - book[codes]) ** 2).sum(1) / len(words) / blocks
-            bits += code_lengths(codes, len(book))[codes].mean() / blocks
             part[:] = book[codes]
         if target is not None:
-            price = np.log(2) / q * error if price is None else price * (bits / target) ** 2
+            bits = bits_per_code(np.stack([codes for _, codes in books], axis=1), units)
+            heading = bits + AHEAD * (bits - (last or bits))
+            price = np.log(2) / q * error if price is None else price * 4 ** ((heading - target) / q)
+            last = bits
         Y += known
         Q = 0.0 if moments is None else P @ moments  # (d', D)
         for block in row_blocks(len(words), BLOCK):

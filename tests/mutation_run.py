@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 
 CORNERS = "quantizer_corners.py"
-TESTS = {"starts.py": [CORNERS], "codes.py": ["storage.py", CORNERS],
+TESTS = {"budget.py": ["budget.py", "storage.py"], "starts.py": [CORNERS],
+         "codes.py": ["storage.py", CORNERS],
          "fitting.py": ["fitting.py", CORNERS]}  # others have a test of their own name
 
 
