@@ -211,8 +211,8 @@ def turned(
             part[:] = book[codes]
         if target is not None:
             bits = bits_per_code(np.stack([codes for _, codes in books], axis=1), units)
-            heading = bits + AHEAD * (bits - (last or bits))
-            price = np.log(2) / q * error if price is None else price * 4 ** ((heading - target) / q)
+            over = bits + AHEAD * (bits - (last or bits)) - target
+            price = np.log(2) / q * error if price is None else price * 4 ** (over / q)
             last = bits
         Y += known
         Q = 0.0 if moments is None else P @ moments  # (d', D)

@@ -12,7 +12,14 @@ from slow import normal, same
 
 import see_min as see
 from see_min.budget import Plan, default_bits, plans_bytes
-from see_min.codes import bits_per_code, code_lengths, pack_bits, pack_codes, unpack_bits, unpack_codes
+from see_min.codes import (
+    bits_per_code,
+    code_lengths,
+    pack_bits,
+    pack_codes,
+    unpack_bits,
+    unpack_codes,
+)
 from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
 from see_min.storage import pack, quantize, rounded, unpack
