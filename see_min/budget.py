@@ -246,8 +246,8 @@ def plan_bytes(
     3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
        derived: where it is stored, its index costs more than it brings.
     4. The rest buys codes, a term per block. Where there is a projection and LONG units, codes
-       differ in length: q is such that the rate that takes all bytes is nearest RATE. With a
-       `rate` of 1 codes are alike, and what then remains goes to private vectors.
+       differ in length: q is such that the rate that takes all bytes is nearest `rate`. With
+       a `rate` of 1 codes are alike, and what then remains goes to private vectors.
 
     A share of 1 is low-rank factors: all words have private vectors, and codes say nothing.
 
@@ -277,7 +277,7 @@ def plan_bytes(
         least = replace(least, knowledge=min(known, int(KNOWN * budget / (number * width))))
     found = None
     if rate < 1 and least.projected and units >= LONG:
-        found = _plan_lengths(least, width, budget, bits, share)
+        found = _plan_lengths(replace(least, rate=rate), width, budget, bits, share)
     return found or _plan_codes(least, width, budget, bits, share)
 
 
@@ -291,7 +291,7 @@ def _plan_factors(least, budget, bits):
 
 
 def _plan_lengths(plan, width, budget, bits, share):
-    """A term per block of q directions, q such that the rate that takes all bytes is nearest RATE.
+    """A term per block of q directions, q such that the rate that takes all bytes is nearest its.
 
     None if no such rate is among RATES.
     """
@@ -302,9 +302,9 @@ def _plan_lengths(plan, width, budget, bits, share):
         private = int(share * budget / (bits / 8 * one.inner_dim))
         one = replace(one, private=min(one.vocabulary // MOST_PRIVATE, private))
         left, codes = budget - one.bytes(one.private, bits), (one.vocabulary - one.private) * blocks
-        one = replace(one, rate=8 * (left - 1) / (codes * code_bits(one.slot_units)))
+        one = replace(one, rate=8 * (left - 1) / (codes * code_bits(one.slot_units)))  # whole bytes
         plans += [one] * (RATES[0] <= one.rate <= RATES[1])
-    return min(plans, key=lambda one: abs(one.rate - RATE), default=None)
+    return min(plans, key=lambda one: abs(one.rate - plan.rate), default=None)
 
 
 def _plan_codes(plan, width, budget, bits, share):

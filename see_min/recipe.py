@@ -146,9 +146,9 @@ def encode(
         if not plan.coded:
             return encoding
         encoding = rounded(encoding, bits)
-        if encoding.bytes <= 4 * matrix.shape[0] * matrix.shape[1] / ratio:
+        over = encoding.bytes * ratio / (4 * matrix.shape[0] * matrix.shape[1])
+        if over <= 1:
             return encoding
-        over = encoding.bytes / (4 * matrix.shape[0] * matrix.shape[1] / ratio)  # above 1
         plan = replace(plan, rate=plan.rate / over**2)  # codes came out longer than planned
 
 
