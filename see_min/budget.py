@@ -17,10 +17,10 @@ WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
 # By bytes: d' in units of D / sqrt(ratio), share of private vectors; a share of 1 is low-rank
 # factors, as every word has its own vector. Then plans without a projection: units per slot.
-GRID = ((2.8, 0.0), (3.4, 0.0), (4.2, 0.0), (3.4, 0.12), (2.8, 0.4), (None, 1.0))
+GRID = ((2.8, 0.01), (3.4, 0.01), (4.2, 0.01), (3.4, 0.12), (2.8, 0.4), (None, 1.0))
 GRID += tuple((None, 0.0, units) for units in (256, 128, 64, 32, 16, 8))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
-RATE = 0.65  # of the bits of a fixed code: what codes should take once they differ in length,
+RATE = 0.72  # of the bits of a fixed code: what codes should take once they differ in length,
 RATES = 0.35, 0.9  # and what they may
 LONG = 64  # units from which lengths of whole bits lose little; blocks must be alike, too
 FEW_WORDS = 10_000  # up to here codes of fixed length may be better: a unit has few words
