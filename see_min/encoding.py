@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse
 
-from see_min.codes import code_bits, pack_codes
 from see_min.entangle import entangled_rows
 from see_min.errors import (
     InputError,
@@ -23,6 +22,7 @@ from see_min.errors import (
     check_ids,
     check_shape,
 )
+from see_min.storage.codes import code_bits, pack_codes
 from see_min.units import Unit
 
 BLOCK = 4096  # words per step of everything that goes through all rows: bounds memory
@@ -44,7 +44,7 @@ class SememeEncoding:
     bag, bag_vectors : sparse array M (V, U) of 0 and 1, and array (U, d'), optional
     words, slot_names, bag_names : lists of V str, of n lists of Unit, of U Unit, optional
     bits : int, optional
-        Of a parameter in a file (`see_min.storage.rounded`); left out, files keep the arrays.
+        Of a parameter in a file (`storage.encodings.rounded`); left out, files keep the arrays.
     bag_derived : bool
         Whether loading derives the bag from words and lexicon, so that no file has to hold it.
 
@@ -220,9 +220,9 @@ class SememeEncoding:
 
     def save(self, path):
         """Write a compressed .npz (no pickle): parameters in `bits`, codes in what they need."""
-        from see_min import storage  # built on this file
+        from see_min.storage import encodings  # built on this file
 
-        storage.save(self, path)
+        encodings.save(self, path)
 
     @classmethod
     def load(cls, path, vocabulary=None):
@@ -231,9 +231,9 @@ class SememeEncoding:
         A function that makes the Vocabulary of the words will do. InputError if the file is
         missing, truncated, or another.
         """
-        from see_min import storage  # built on this file
+        from see_min.storage import encodings  # built on this file
 
-        return storage.load(path, vocabulary)
+        return encodings.load(path, vocabulary)
 
 
 def private_units(M):

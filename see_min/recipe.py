@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from see_min.budget import default_bits, make_plan, plans_bytes
 from see_min.errors import InputError, check_at_least, check_shape
-from see_min.fitting import (
+from see_min.fitting.least_squares import (
     check_finite_rows,
     fit,
     frequency_weights,
@@ -17,8 +16,9 @@ from see_min.fitting import (
     random_encoding,
     relative_error,
 )
-from see_min.starts import FEW, ROUNDS, mapped, metric_roots, quantizer_encoding
-from see_min.storage import check_bits, rounded
+from see_min.fitting.starts import FEW, ROUNDS, mapped, metric_roots, quantizer_encoding
+from see_min.storage.budget import default_bits, make_plan, plans_bytes
+from see_min.storage.encodings import check_bits, rounded
 from see_min.units import Annotation, assign, random_units, shared_units, shuffled
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 

@@ -120,7 +120,7 @@ def assign(words, annotations, plan, counts=None):
     ----------
     words : list of V str
     annotations : list of V Annotation
-    plan : see_min.budget.Plan
+    plan : see_min.storage.budget.Plan
         Its form says where units stand: "see" adds known units up and hashes words into slots;
         "morphemes" (MorphTE) and "paper" (a sense per term) put known units into slots.
     counts : array (V,), optional

@@ -15,13 +15,13 @@ from dataclasses import replace
 import numpy as np
 
 import see_min as see
-from see_min.budget import default_bits, plan_bytes, plans_bytes
 from see_min.experiments.reports import environment
-from see_min.files import write_atomic
-from see_min.fitting import fit, frequency_weights, projection, relative_error
+from see_min.fitting.least_squares import fit, frequency_weights, projection, relative_error
+from see_min.fitting.starts import quantizer_encoding
 from see_min.recipe import FIT_POWER, RIDGE_CODED
-from see_min.starts import quantizer_encoding
-from see_min.storage import rounded
+from see_min.storage.budget import default_bits, plan_bytes, plans_bytes
+from see_min.storage.encodings import rounded
+from see_min.storage.files import write_atomic
 from see_min.toy.data import example_matrix
 
 UNITS = (32, 256)  # per slot, where a part left out changes what is best

@@ -19,7 +19,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from see_min.bridge import SememeEmbedding, cached_rows, swap_embedding
 from see_min.experiments import benchmark, reports
 from see_min.experiments.benchmark import CALLS, call_once, measure_calls
-from see_min.files import write_atomic
+from see_min.storage.files import write_atomic
 
 RATIO, SEED = 20, 0
 SIZES = {(50257, 768): (1, 1024, 8192), (128256, 4096): (1, 4096)}  # (V, D): hidden states

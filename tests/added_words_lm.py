@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from see_min.bridge import SememeEmbedding, compress
 from see_min.experiments.hf_models import load_model
 from see_min.experiments.reports import environment
-from see_min.files import read_lines, write_atomic
-from see_min.new_words import UnitVectors, annotated
+from see_min.storage.files import read_lines, write_atomic
 from see_min.units import shuffled
 from see_min.words.formats import load_lexicon
+from see_min.words.new_words import UnitVectors, annotated
 
 LINE, SPACE, DOCUMENT, NOTHING = "\n", "Ġ", "<|endoftext|>", -100
 

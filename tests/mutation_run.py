@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 
 CORNERS = "quantizer_corners.py"
-TESTS = {"budget.py": ["budget.py", "storage.py"], "starts.py": [CORNERS],
-         "codes.py": ["storage.py", CORNERS],
-         "fitting.py": ["fitting.py", CORNERS]}  # others have a test of their own name
+TESTS = {"storage/budget.py": ["budget.py", "storage.py"], "fitting/starts.py": [CORNERS],
+         "storage/codes.py": ["storage.py", CORNERS], "storage/encodings.py": ["storage.py"],
+         "fitting/least_squares.py": ["fitting.py", CORNERS]}  # others: a test of their own name
 
 
 class Mutant(NamedTuple):
@@ -52,7 +52,7 @@ def first_failure(folder, file):
     """The test of a file of the core that fails first in a folder, or None."""
     env = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-B", "-m", "pytest", "-x", "-rfE", "-p", "no:cacheprovider"]
-    call += [f"tests/test_{name}" for name in TESTS.get(file, [file])]
+    call += [f"tests/test_{name}" for name in TESTS.get(file, [Path(file).name])]
     how = {"cwd": folder, "env": env, "stdout": subprocess.PIPE, "text": True, "timeout": 300}
     try:
         done = subprocess.run(call, **how)

@@ -27,11 +27,11 @@ from see_min.experiments import sources
 from see_min.experiments.hf_models import Pretrained, sentences_of
 from see_min.experiments.measure import in_batches, sts
 from see_min.experiments.similarity import cosines, rank_correlation, read_sentence_pairs, row_of
-from see_min.files import read_lines, write_atomic
-from see_min.new_words import UnitVectors, described
+from see_min.storage.files import read_lines, write_atomic
 from see_min.units import Annotation, shuffled
 from see_min.words.formats import load_lexicon
 from see_min.words.lexicon import forms
+from see_min.words.new_words import UnitVectors, described
 
 FOLDS, NEAREST, TERMS = 5, 10, 3000
 WAYS = ("sememes and morphemes", "sememes alone", "shuffled", "mean of pieces", "both",

@@ -10,10 +10,10 @@ from numpy.testing import assert_allclose
 from slow import normal
 
 from see_min import Plan, plan_paper, plan_see
-from see_min.budget import leaf_sizes, low_rank, make_plan, plan_bytes
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
-from see_min.fitting import low_rank_encoding, random_encoding
+from see_min.fitting.least_squares import low_rank_encoding, random_encoding
+from see_min.storage.budget import leaf_sizes, low_rank, make_plan, plan_bytes
 from see_min.units import Annotation, assign, shared_units
 
 STEMS = ["ab", "ba", "cd", "dc", "ef"]

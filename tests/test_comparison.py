@@ -17,7 +17,7 @@ from see_min.experiments.comparison import (
     reachable,
     run_comparison,
 )
-from see_min.fitting import frequency_weights
+from see_min.fitting.least_squares import frequency_weights
 from see_min.recipe import FIT_POWER
 from see_min.related import registry
 from see_min.words.lexicon import Lexicon

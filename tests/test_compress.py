@@ -14,10 +14,10 @@ from torch import nn
 from see_min.bridge import SememeEmbedding, TiedHead, compress, to_dense
 from see_min.bridge import model as module
 from see_min.bridge.model import round_parameters
-from see_min.budget import plan_see
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
-from see_min.storage import pack
+from see_min.storage.budget import plan_see
+from see_min.storage.encodings import pack
 from see_min.units import shared_units
 from see_min.words.lexicon import Lexicon
 from see_min.words.vocabulary import build_vocabulary

@@ -7,7 +7,7 @@ import pytest
 from slow import close, normal, product
 
 from see_min.encoding import SememeEncoding
-from see_min.fitting import low_rank_encoding
+from see_min.fitting.least_squares import low_rank_encoding
 
 V, R, D = 7, 5, 11
 

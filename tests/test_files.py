@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from see_min.errors import InputError
-from see_min.files import atomic_path, check_writable, read_json, read_lines, write_atomic
+from see_min.storage.files import atomic_path, check_writable, read_json, read_lines, write_atomic
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])

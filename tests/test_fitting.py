@@ -10,12 +10,12 @@ import scipy.sparse
 from numpy.testing import assert_allclose
 from slow import close, error, normal, product, slow_bag, slow_matrix, slow_row, slow_term, units_of
 
-import see_min.fitting
 from see_min import assign, fit, relative_error
-from see_min.budget import Plan
 from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
-from see_min.fitting import frequency_weights, low_rank_encoding, projection
+from see_min.fitting import least_squares
+from see_min.fitting.least_squares import frequency_weights, low_rank_encoding, projection
+from see_min.storage.budget import Plan
 from see_min.units import Annotation, Units, sparse_rows
 
 V, R, U = 23, 3, 7
@@ -113,7 +113,7 @@ def test_a_step_that_solves_another_problem_is_seen_in_the_history(monkeypatch):
     def longer(A, B):
         return 1.3 * solve(A, B)
 
-    monkeypatch.setattr(see_min.fitting.np.linalg, "solve", longer)
+    monkeypatch.setattr(least_squares.np.linalg, "solve", longer)
     assert np.diff(fit(matrix, start, weights, sweeps=6)[1]).max() > 1e-3
 
 
@@ -249,7 +249,7 @@ def test_a_wrong_turn_is_seen_in_the_history(monkeypatch):
     def other(total, **options):
         return svd(total + normal(*total.shape) * np.abs(total).max(), **options)
 
-    monkeypatch.setattr(see_min.fitting.np.linalg, "svd", other)
+    monkeypatch.setattr(least_squares.np.linalg, "svd", other)
     assert np.diff(fit(matrix, start, weights, sweeps=3, turn=True)[1]).max() > 1e-3
 
 
@@ -348,7 +348,7 @@ def test_nothing_depends_on_the_size_of_a_block_or_on_a_mapped_file(inner, monke
     whole = results(matrix.astype(float))
     assert_allclose(whole[4][1], error(matrix.astype(float), whole[3], weights), rtol=1e-9)
     for size in (4096, 5):
-        monkeypatch.setattr(see_min.fitting, "BLOCK", size)
+        monkeypatch.setattr(least_squares, "BLOCK", size)
         for E0 in (matrix, mapped):
             for one, other in zip(results(E0), whole):
                 close(one, other, rtol=1e-9)
@@ -359,7 +359,7 @@ def test_a_fit_of_a_mapped_file_never_holds_a_copy_of_the_matrix(tmp_path, monke
     """Of 20 MB of float32 less than half are allocated at any time; the control makes a copy."""
     rng, path = np.random.default_rng(0), tmp_path / "e.npy"
     np.save(path, rng.standard_normal((20_000, 256), dtype=np.float32))
-    monkeypatch.setattr(see_min.fitting, "BLOCK", 512)
+    monkeypatch.setattr(least_squares, "BLOCK", 512)
     mapped, peaks = np.load(path, mmap_mode="r"), []
     bag = sparse_rows([[w] if w < 1000 else [] for w in range(len(mapped))], 1000)
     tables, index = [normal(50, 3, 4), normal(50, 3, 4)], rng.integers(0, 50, (len(mapped), 1, 2))
@@ -413,9 +413,9 @@ def test_a_random_start_has_entries_of_variance_one(rank, sizes):
     words = [f"w{i}" for i in range(400)]
     plan = Plan(400, int(np.prod(sizes)), sizes, rank, 101, form="paper")
     units = assign(words, [Annotation()] * 400, plan)
-    starts = [see_min.fitting.random_encoding(units, plan, seed) for seed in range(20)]
+    starts = [least_squares.random_encoding(units, plan, seed) for seed in range(20)]
     assert abs(np.mean([(start.rows(range(400)) ** 2).mean() for start in starts]) - 1) < 0.1
-    again = see_min.fitting.random_encoding(units, plan, 3)
+    again = least_squares.random_encoding(units, plan, 3)
     assert np.array_equal(starts[3].tables[0], again.tables[0])
 
 

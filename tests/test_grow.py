@@ -12,8 +12,8 @@ from tiny import WORDS, D, V, call, refused, tokenizer, transformer
 from see_min import InputError
 from see_min.bridge import SememeEmbedding, add_words, compress, train_rows
 from see_min.encoding import private_units
-from see_min.new_words import new_rows
 from see_min.words.lexicon import Lexicon
+from see_min.words.new_words import new_rows
 
 torch = pytest.importorskip("torch")
 SEMEMES = "land water animal part tool".split()

@@ -7,7 +7,10 @@ import pytest
 
 from see_min import Annotation, InputError, SememeEncoding, encode
 from see_min.experiments.similarity import cosines
-from see_min.new_words import (
+from see_min.units import shuffled
+from see_min.words.formats import load_lexicon
+from see_min.words.lexicon import Lexicon
+from see_min.words.new_words import (
     UnitVectors,
     annotated,
     described,
@@ -16,9 +19,6 @@ from see_min.new_words import (
     weighted_units,
     with_words,
 )
-from see_min.units import shuffled
-from see_min.words.formats import load_lexicon
-from see_min.words.lexicon import Lexicon
 
 SEMEMES = [f"s{i}" for i in range(20)]
 

@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose
 from slow import close, normal
 
 from see_min import pico
-from see_min.budget import Plan
 from see_min.encoding import SememeEncoding
-from see_min.fitting import fit, projection
+from see_min.fitting.least_squares import fit, projection
+from see_min.storage.budget import Plan
 from see_min.units import Annotation, Units, assign, shared_units, sparse_rows
 
 V, D, R, U, SIZES = 61, 17, 3, 5, (4, 3)

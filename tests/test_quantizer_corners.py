@@ -8,13 +8,17 @@ import scipy.sparse
 from numpy.testing import assert_allclose
 from slow import close, error, normal, slow_matrix, squares
 
-import see_min.fitting
-import see_min.starts
-from see_min.budget import Plan
 from see_min.encoding import SememeEncoding, private_units
 from see_min.errors import InputError
-from see_min.fitting import fit, low_rank_encoding, projection, random_encoding, relative_error
-from see_min.starts import (
+from see_min.fitting import least_squares
+from see_min.fitting.least_squares import (
+    fit,
+    low_rank_encoding,
+    projection,
+    random_encoding,
+    relative_error,
+)
+from see_min.fitting.starts import (
     Mapped,
     k_means,
     mapped,
@@ -23,7 +27,8 @@ from see_min.starts import (
     quantizer_encoding,
     turned,
 )
-from see_min.storage import pack
+from see_min.storage.budget import Plan
+from see_min.storage.encodings import pack
 from see_min.units import Annotation, Units, assign
 
 V, D = 120, 12
@@ -368,7 +373,7 @@ def test_a_step_away_from_a_quantizer_is_seen(monkeypatch):
     start, units = started(matrix, (3, 4), 3)
     before = relative_error(matrix, fit(matrix, start, WEIGHTS, sweeps=0)[0], WEIGHTS)
     solve = np.linalg.solve
-    monkeypatch.setattr(see_min.fitting.np.linalg, "solve", lambda A, B: 1.3 * solve(A, B))
+    monkeypatch.setattr(least_squares.np.linalg, "solve", lambda A, B: 1.3 * solve(A, B))
     assert max(fit(matrix, start, WEIGHTS, units, sweeps=1, ridge=0)[1]) > before
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from slow import error
 
-from see_min import starts
 from see_min.encoding import private_units
 from see_min.errors import InputError
-from see_min.fitting import fit as fit_encoding
-from see_min.fitting import frequency_weights, projection, relative_error
+from see_min.fitting import starts
+from see_min.fitting.least_squares import fit as fit_encoding
+from see_min.fitting.least_squares import frequency_weights, projection, relative_error
 from see_min.related import quantizers
 from see_min.related.quantizers import GRID, additive, fit, plan, scale_rows
-from see_min.storage import rounded
+from see_min.storage.encodings import rounded
 from see_min.units import Units
 
 faiss = pytest.importorskip("faiss")

@@ -7,15 +7,15 @@ import pytest
 from slow import close, error, same
 
 import see_min as see
-from see_min import budget
-from see_min.budget import make_plan
 from see_min.encoding import private_units
 from see_min.errors import InputError
-from see_min.fitting import frequency_weights, projection, random_encoding
+from see_min.fitting.least_squares import frequency_weights, projection, random_encoding
+from see_min.fitting.starts import Mapped, metric_roots, quantizer_encoding
 from see_min.recipe import CONTROLS, FIT_POWER, PROJECTION_POWER, RIDGE_CODED, plan_of, plans_of
 from see_min.related import quantizers
-from see_min.starts import Mapped, metric_roots, quantizer_encoding
-from see_min.storage import rounded
+from see_min.storage import budget
+from see_min.storage.budget import make_plan
+from see_min.storage.encodings import rounded
 from see_min.units import shared_units
 from see_min.words.lexicon import Lexicon
 

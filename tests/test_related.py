@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from see_min.errors import InputError
-from see_min.fitting import frequency_weights
+from see_min.fitting.least_squares import frequency_weights
 from see_min.recipe import FIT_POWER, PROJECTION_POWER, encode
 from see_min.related import quantizers, registry, svd
 from see_min.related.registry import EMBEDDINGS, KNOWN, LAYERS, RELATED, approximate

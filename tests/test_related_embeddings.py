@@ -8,7 +8,6 @@ import pytest
 from numpy.testing import assert_allclose
 from slow import normal, product, slow_train, squares
 
-from see_min.budget import Plan
 from see_min.errors import InputError
 from see_min.related import (
     autoencoder,
@@ -21,6 +20,7 @@ from see_min.related import (
     word2ketxs,
 )
 from see_min.related.primitives import rearrange
+from see_min.storage.budget import Plan
 
 V, D = 23, 35
 

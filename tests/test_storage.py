@@ -11,8 +11,10 @@ from numpy.testing import assert_array_equal
 from slow import normal, same
 
 import see_min as see
-from see_min.budget import Plan, default_bits, plans_bytes
-from see_min.codes import (
+from see_min.encoding import SememeEncoding, private_units
+from see_min.errors import InputError
+from see_min.storage.budget import Plan, default_bits, plans_bytes
+from see_min.storage.codes import (
     bits_per_code,
     code_lengths,
     pack_bits,
@@ -20,9 +22,7 @@ from see_min.codes import (
     unpack_bits,
     unpack_codes,
 )
-from see_min.encoding import SememeEncoding, private_units
-from see_min.errors import InputError
-from see_min.storage import pack, quantize, rounded, unpack
+from see_min.storage.encodings import pack, quantize, rounded, unpack
 from see_min.units import Annotation, assign, fill_bag, shared_units
 from see_min.words.tokens import normalise
 from see_min.words.vocabulary import Vocabulary

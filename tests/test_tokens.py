@@ -7,7 +7,7 @@ import re
 import pytest
 
 from see_min.errors import InputError
-from see_min.files import write_atomic
+from see_min.storage.files import write_atomic
 from see_min.words.tokens import STYLES, Token, detect_style, normalise, read_vocabulary
 
 SENTENCES = [

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 from slow import close, normal, slow_matrix
 
 from see_min import Unit, annotate, assign, random_units, shuffled
-from see_min.budget import Plan
 from see_min.encoding import SememeEncoding
+from see_min.storage.budget import Plan
 from see_min.units import Annotation, shared_units
 from see_min.words.lexicon import Lexicon
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from see_min.errors import InputError
-from see_min.files import write_atomic
 from see_min.recipe import encode
+from see_min.storage.files import write_atomic
 from see_min.units import Annotation, annotate
 from see_min.words.lexicon import Lexicon
 from see_min.words.morphemes import segment

@@ -27,18 +27,18 @@ from see_min.bridge.metric import measure_metric
 from see_min.bridge.swap import find_embedding, make_replacement, replace_embedding
 from see_min.experiments.reports import environment
 from see_min.experiments.train import TranslationSubject, train_settings
-from see_min.files import read_lines, write_atomic
-from see_min.fitting import frequency_weights, polar, relative_error
-from see_min.new_words import UnitVectors
+from see_min.fitting.least_squares import frequency_weights, polar, relative_error
+from see_min.fitting.starts import metric_roots
 from see_min.recipe import MIX, encode
-from see_min.starts import metric_roots
-from see_min.storage import rounded
+from see_min.storage.encodings import rounded
+from see_min.storage.files import read_lines, write_atomic
 from see_min.toy.data import IGNORE, read_parallel, word_vocabulary
 from see_min.toy.training import on_device
 from see_min.units import Annotation, shuffled
 from see_min.words.alignment import inherited, translation_table, translations
 from see_min.words.formats import load_lexicon
 from see_min.words.lexicon import Lexicon
+from see_min.words.new_words import UnitVectors
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 
 FOLDS, NEAREST = 5, 10

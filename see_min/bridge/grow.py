@@ -10,7 +10,7 @@ from torch import nn
 from see_min.bridge.layers import SememeEmbedding
 from see_min.encoding import private_units
 from see_min.errors import InputError, require
-from see_min.new_words import annotated, rows_of, with_words
+from see_min.words.new_words import annotated, rows_of, with_words
 from see_min.words.tokens import detect_style
 
 SPACE = {"byte-bpe": "Ġ", "sentencepiece": "▁"}  # before a word, where it belongs to its token

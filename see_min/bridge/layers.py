@@ -16,7 +16,7 @@ from see_min.bridge.scores import filled, gather, head_scores, on_cpu, product
 from see_min.encoding import SememeEncoding, smallest
 from see_min.entangle import entangled_rows
 from see_min.errors import InputError
-from see_min.storage import rounded
+from see_min.storage.encodings import rounded
 
 NOTES = ("words", "slot_names", "bag_names", "bag_derived")  # of an encoding, beside its arrays
 

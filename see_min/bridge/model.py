@@ -13,7 +13,7 @@ import torch
 from see_min.bridge.layers import SememeEmbedding
 from see_min.bridge.swap import attach, find_embedding, make_replacement, replace_embedding
 from see_min.errors import InputError, check_finite, check_ids, require
-from see_min.fitting import relative_error
+from see_min.fitting.least_squares import relative_error
 from see_min.related.registry import ENCODINGS, approximate, check_methods
 from see_min.words.vocabulary import Vocabulary, build_vocabulary
 

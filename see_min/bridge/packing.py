@@ -1,4 +1,4 @@
-"""A SememeEmbedding as few bytes: the arrays of `see_min.storage.pack` as tensors, and back.
+"""A SememeEmbedding as few bytes: the arrays of `storage.encodings.pack` as tensors, and back.
 
 What is no array (shapes, bits, scale) stands beside them and is JSON. Words are left out: who keeps
 a model keeps them, too. A derived bag is stored, as a model is loaded without a lexicon.
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from see_min.bridge.layers import SememeEmbedding
-from see_min.storage import pack, unpack
+from see_min.storage.encodings import pack, unpack
 
 
 def pack_layer(layer):

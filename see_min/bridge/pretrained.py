@@ -1,7 +1,7 @@
 """Compressed models in folders of transformers: `save_pretrained`, `from_pretrained`, quant_method.
 
     config.json         quantization_config: which embeddings are packed, with shapes and bits
-    model.safetensors   for each the arrays of `see_min.storage.pack`; the other weights as they
+    model.safetensors   for each the arrays of `storage.encodings.pack`; the other weights as they
                         are, or in float16, or as int8 with a step per row
 
 Loading puts a `Packed` where an embedding was; transformers reads the tensors into it by name, and
@@ -26,7 +26,7 @@ from see_min.bridge.packing import pack_layer, unpack_layer
 from see_min.bridge.swap import find_embeddings, replace_embedding, to_dense
 from see_min.encoding import with_private_rows
 from see_min.errors import InputError, require
-from see_min.storage import READ_ERRORS, quantize
+from see_min.storage.encodings import READ_ERRORS, quantize
 
 METHOD, HINT = "see_min", "import see_min.bridge before loading"
 WEIGHTS = {None: (), "float16": range(9), "int8": (2,)}  # numbers of axes of the weights kept so

@@ -23,12 +23,12 @@ from torch.utils.benchmark import Timer
 
 from see_min.bridge.layers import SememeEmbedding, cached_rows
 from see_min.bridge.model import device_memory
-from see_min.budget import default_bits, low_rank, plan_bytes, plan_paper, plan_see
 from see_min.errors import InputError, check_at_least
 from see_min.experiments import reports
 from see_min.experiments.options import add_flags, given_settings, parse_ratio
-from see_min.files import check_writable
-from see_min.fitting import random_encoding
+from see_min.fitting.least_squares import random_encoding
+from see_min.storage.budget import default_bits, low_rank, plan_bytes, plan_paper, plan_see
+from see_min.storage.files import check_writable
 from see_min.toy.training import pick_device
 from see_min.units import Annotation, assign, shared_units
 

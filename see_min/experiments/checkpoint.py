@@ -7,7 +7,7 @@ import torch
 from see_min.bridge.layers import SememeEmbedding
 from see_min.bridge.packing import pack_layer, unpack_layer
 from see_min.errors import InputError
-from see_min.files import atomic_path
+from see_min.storage.files import atomic_path
 from see_min.toy import models
 
 KINDS = {

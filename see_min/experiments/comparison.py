@@ -17,12 +17,12 @@ from see_min.experiments import reports
 from see_min.experiments.options import add_flags, check_mix, check_seed
 from see_min.experiments.similarity import mean_cosine, read_sentence_pairs, word_similarity
 from see_min.experiments.sources import coverage_line, find_source, named_benchmarks
-from see_min.files import check_writable
-from see_min.fitting import check_finite_rows, frequency_weights, relative_error
+from see_min.fitting.least_squares import check_finite_rows, frequency_weights, relative_error
+from see_min.fitting.starts import mapped, metric_roots
 from see_min.recipe import FIT_POWER, MIX
 from see_min.related import registry
-from see_min.starts import mapped, metric_roots
-from see_min.storage import check_bits, rounded
+from see_min.storage.encodings import check_bits, rounded
+from see_min.storage.files import check_writable
 from see_min.words.formats import load_lexicon
 
 RATIOS = (10, 20, 40, 80)

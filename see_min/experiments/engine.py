@@ -23,10 +23,10 @@ from see_min.bridge.swap import find_embedding
 from see_min.errors import InputError, check_at_least
 from see_min.experiments.options import check_mix, check_seed
 from see_min.experiments.reports import environment, figure, format_value, write_report
-from see_min.files import check_writable, write_atomic
-from see_min.fitting import frequency_weights, relative_error
+from see_min.fitting.least_squares import frequency_weights, relative_error
 from see_min.recipe import MIX
 from see_min.related.registry import ENCODINGS, check_methods, plan_method
+from see_min.storage.files import check_writable, write_atomic
 from see_min.toy.data import IGNORE
 from see_min.toy.training import (
     TrainConfig,

@@ -17,7 +17,7 @@ from see_min.experiments import reports, sources
 from see_min.experiments.options import add_flags
 from see_min.experiments.page import page
 from see_min.experiments.similarity import cosines, row_of
-from see_min.files import write_atomic
+from see_min.storage.files import write_atomic
 from see_min.units import Unit
 from see_min.words.formats import load_lexicon
 from see_min.words.kdml import draw, parse_definition

@@ -6,9 +6,9 @@ from see_min.bridge.grow import add_words
 from see_min.errors import InputError
 from see_min.experiments.hf_models import load_model, read_record, save_model
 from see_min.experiments.options import add_flags
-from see_min.files import check_writable, read_lines
-from see_min.new_words import described
+from see_min.storage.files import check_writable, read_lines
 from see_min.words.formats import load_lexicon
+from see_min.words.new_words import described
 
 
 def read_words(path, lexicon):

@@ -24,7 +24,7 @@ from see_min.experiments.hf_models import (
 from see_min.experiments.measure import masked_accuracy, perplexity, sts
 from see_min.experiments.options import add_flags, add_run_arguments, given_settings
 from see_min.experiments.similarity import read_sentence_pairs
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 from see_min.toy import data
 from see_min.words.vocabulary import build_vocabulary
 

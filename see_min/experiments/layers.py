@@ -17,10 +17,10 @@ from see_min.bridge.swap import swap_embedding
 from see_min.errors import InputError
 from see_min.experiments import reports
 from see_min.experiments.train import SUBJECTS, train_settings
-from see_min.files import check_writable
 from see_min.recipe import MIX
 from see_min.related import registry
 from see_min.related.layers.forms import FORMS, Blocks, check_forms, compress_blocks
+from see_min.storage.files import check_writable
 from see_min.toy.data import IGNORE
 from see_min.toy.training import cross_entropy, on_device, pick_device
 

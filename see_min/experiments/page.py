@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from see_min.encoding import smallest
-from see_min.storage import quantize
+from see_min.storage.encodings import quantize
 
 TEMPLATE = Path(__file__).parents[1] / "data" / "explain.html"
 LARGEST = 10_000_000  # numbers of the rows before the projection, which the browser holds

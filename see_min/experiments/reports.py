@@ -16,7 +16,7 @@ import numpy as np
 
 from see_min import __version__
 from see_min.errors import InputError
-from see_min.files import atomic_path, write_atomic
+from see_min.storage.files import atomic_path, write_atomic
 
 # whether higher is better
 METRICS = {"perplexity": False, "masked accuracy": True, "STS": True, "BLEU": True}

@@ -10,7 +10,7 @@ import numpy as np
 
 from see_min.encoding import row_blocks
 from see_min.errors import InputError, check_finite
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 
 BLOCK = 8192  # rows per step of `mean_cosine`
 FEWEST = 3  # pairs of a rank correlation: that of two is 1 or -1, whatever they are

@@ -12,7 +12,7 @@ import numpy as np
 from see_min.encoding import row_blocks
 from see_min.errors import InputError, require
 from see_min.experiments.similarity import read_pairs
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 from see_min.words.tokens import read_vocabulary
 from see_min.words.vocabulary import build_vocabulary, count_words, read_counts
 

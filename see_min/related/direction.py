@@ -16,9 +16,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from see_min.budget import check_ratio
-from see_min.fitting import low_rank_encoding
+from see_min.fitting.least_squares import low_rank_encoding
 from see_min.related.primitives import check_matrix
+from see_min.storage.budget import check_ratio
 
 
 def plan(vocabulary, dimension, ratio):

@@ -10,9 +10,9 @@ their lengths may not, and the relative error may then exceed 1.
 Source: arXiv 2106.08181. Ours: layers without an activation, equal steps of a, PyTorch's own start.
 """
 
-from see_min.budget import check_ratio
 from see_min.related.autoencoder import Decoded, train
 from see_min.related.primitives import check_matrix
+from see_min.storage.budget import check_ratio
 
 
 def plan(vocabulary, dimension, ratio):

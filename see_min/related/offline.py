@@ -17,10 +17,10 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from see_min.budget import check_ratio
 from see_min.errors import check_ids
 from see_min.related.autoencoder import Decoded, train
 from see_min.related.primitives import check_matrix
+from see_min.storage.budget import check_ratio
 
 BATCH_SIZE = 256
 

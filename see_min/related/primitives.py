@@ -1,6 +1,6 @@
 """What the related methods are made of: truncated and whitened SVD, refit, Kronecker sums, CP.
 
-The row-weighted SVD is `see_min.fitting.low_rank_encoding`, TT-SVD is
+The row-weighted SVD is `see_min.fitting.least_squares.low_rank_encoding`, TT-SVD is
 `see_min.tensor_train.tt_svd`. A layer is y = x W^T, W (out, in); C = X^T X (in, in) sums over
 calibration inputs X (N, in), and
 

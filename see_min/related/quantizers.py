@@ -23,13 +23,13 @@ from math import ceil, sqrt
 import numpy as np
 import scipy.sparse
 
-from see_min import fitting, starts
-from see_min.budget import Plan, check_ratio, default_bits, with_private
-from see_min.codes import code_bits
 from see_min.encoding import BLOCK, SememeEncoding, row_blocks
 from see_min.errors import InputError, check_at_least, check_axes, check_ids, check_shape, require
+from see_min.fitting import least_squares, starts
 from see_min.recipe import MIX, PROJECTION_POWER
-from see_min.storage import rounded
+from see_min.storage.budget import Plan, check_ratio, default_bits, with_private
+from see_min.storage.codes import code_bits
+from see_min.storage.encodings import rounded
 from see_min.units import Units
 
 # (blocks, units, d' in units of D / sqrt(ratio), share of private vectors); no blocks: one per term
@@ -142,7 +142,7 @@ def fit(
     >>> kept.shape, kept.order, kept.bytes <= 4 * 400 * 32 / 10
     ((400, 32), 2, True)
     """
-    matrix = fitting.check_finite_rows(check_shape("matrix", matrix, None, None))
+    matrix = least_squares.check_finite_rows(check_shape("matrix", matrix, None, None))
     V, D = matrix.shape
     check_at_least("seed", seed, 0)
     f = np.ones(V) if weights is None else check_axes("weights", weights, V)
@@ -181,9 +181,9 @@ class _Task:
         of_projection, ranked = weights, weights
         if counts is not None:
             ranked = check_axes("counts", counts, V)
-            of_projection = fitting.frequency_weights(ranked, PROJECTION_POWER)
+            of_projection = least_squares.frequency_weights(ranked, PROJECTION_POWER)
         self.ranked = np.argsort(-ranked, kind="stable")  # row numbers, the most frequent first
-        self.P = fitting.projection(self.matrix, of_projection, D)  # (D, D)
+        self.P = least_squares.projection(self.matrix, of_projection, D)  # (D, D)
 
     def quantize(self, one, method):
         """An encoding of the rows in these coordinates."""
@@ -197,7 +197,7 @@ class _Task:
         P = self.P[: one.inner_dim] if one.projected else None
         if method in ("pq", "opq"):
             start, _ = starts.quantizer_encoding(self.matrix, units, one, P, self.f, self.seed)
-            return fitting.fit(self.matrix, start, self.f, sweeps=0)[0]
+            return least_squares.fit(self.matrix, start, self.f, sweeps=0)[0]
         return additive(self.matrix, units, one, P, self.f, self.seed, method)
 
     def finish(self, encoding, bits):
@@ -210,7 +210,7 @@ class _Task:
         """The weighted error in these coordinates."""
         if self.S is not None:
             encoding = replace(encoding, projection=encoding.projection @ self.S)
-        return fitting.relative_error(self.matrix, encoding, self.f)
+        return least_squares.relative_error(self.matrix, encoding, self.f)
 
 
 def additive(matrix, units, one, P, weights, seed, method):
@@ -233,7 +233,7 @@ def additive(matrix, units, one, P, weights, seed, method):
     if units.bag is None:
         return encoding
     encoding = replace(encoding, bag=units.bag, bag_vectors=np.zeros((one.private, len(P))))
-    return fitting._with_private_vectors(matrix, encoding, *starts.private_units(units.bag))
+    return least_squares._with_private_vectors(matrix, encoding, *starts.private_units(units.bag))
 
 
 def faiss_codes(points, f, terms, units, rng, method):
@@ -300,7 +300,7 @@ def _decoded(books, codes):
 
 def _factors(matrix, f, rank):
     """Weighted SVD; columns of equal range, as a table has one step and P a step per row."""
-    encoding = fitting.low_rank_encoding(matrix, f, rank)
+    encoding = least_squares.low_rank_encoding(matrix, f, rank)
     table = encoding.tables[0]  # (V, 1, k)
     top = np.abs(table).max(axis=(0, 1))  # (k,)
     top = np.where(top > 0, top, 1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from see_min.errors import InputError, require
-from see_min.fitting import frequency_weights
+from see_min.fitting.least_squares import frequency_weights
 from see_min.recipe import FIT_POWER, MIX, PROJECTION_POWER, encode, plan_of
 
 FAMILIES = ("pruning", "quantization", "distillation", "efficient architecture")  # arXiv 2402.05964

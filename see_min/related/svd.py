@@ -4,7 +4,7 @@
     V r + r D parameters
 
 f = 1 is the truncated SVD. With the frequencies of words as f the tokens of a text are rebuilt
-best, not the rows of the table. The rank is rounded up (`see_min.budget.low_rank`), so that what is
+best, not the rows of the table. The rank is rounded up (`storage.budget.low_rank`), so that what is
 compared with it never has more parameters.
 
 Source: Eckart and Young 1936. Ours: nothing but the weights, and the rounding.
@@ -12,9 +12,9 @@ Source: Eckart and Young 1936. Ours: nothing but the weights, and the rounding.
 
 import numpy as np
 
-from see_min.budget import low_rank as plan  # the rank at a ratio
 from see_min.errors import check_axes, check_shape
-from see_min.fitting import low_rank_encoding
+from see_min.fitting.least_squares import low_rank_encoding
+from see_min.storage.budget import low_rank as plan  # the rank at a ratio
 
 
 def fit(matrix, ratio, weights=None):

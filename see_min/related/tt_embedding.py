@@ -17,11 +17,11 @@ from math import ceil, prod
 
 import numpy as np
 
-from see_min.budget import check_ratio, leaf_sizes
 from see_min.encoding import row_blocks
 from see_min.errors import check_ids
 from see_min.related.primitives import check_matrix, rearrange
 from see_min.related.word2ket import ceil_root
+from see_min.storage.budget import check_ratio, leaf_sizes
 from see_min.tensor_train import core_rows, tt_svd
 
 BLOCK = 256  # words per step: the cores that they gather take BLOCK R^2 max(J_k) numbers

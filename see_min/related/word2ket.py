@@ -6,8 +6,8 @@
 with q_1 ... q_n = D. Words share nothing, so each is a problem of its own and weights of words
 change nothing. At order 2 the answer is in closed form: the truncated SVD of the row, written as a
 q_1 x q_2 matrix. At higher orders every word is its own unit in each slot of a SememeEncoding, and
-`see_min.fitting.fit` alternates. No word costs less than n small vectors: the ratio is at most
-about D / (n D^(1/n)).
+`fitting.least_squares.fit` alternates. No word costs less than n small vectors: the ratio is at
+most about D / (n D^(1/n)).
 
 Source: arXiv 1911.04975. Simplified: no LayerNorm between the products, no training. Ours: the fit
 to a given matrix, and exact leaf sizes where the paper takes q = ceil(D^(1/n)) and cuts the product
@@ -16,10 +16,10 @@ off.
 
 import numpy as np
 
-from see_min.budget import Plan, check_ratio, leaf_sizes
 from see_min.encoding import SememeEncoding
-from see_min.fitting import fit as alternate
+from see_min.fitting.least_squares import fit as alternate
 from see_min.related.primitives import check_matrix
+from see_min.storage.budget import Plan, check_ratio, leaf_sizes
 
 
 def ceil_root(number, order):

@@ -17,7 +17,6 @@ from math import prod
 
 import numpy as np
 
-from see_min.budget import Plan, check_ratio, leaf_sizes
 from see_min.errors import check_at_least, check_ids
 from see_min.related.primitives import (
     check_matrix,
@@ -27,6 +26,7 @@ from see_min.related.primitives import (
     rearrange,
 )
 from see_min.related.word2ket import ceil_root
+from see_min.storage.budget import Plan, check_ratio, leaf_sizes
 
 
 @dataclass

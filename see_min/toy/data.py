@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from see_min.errors import InputError, check_at_least
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 from see_min.toy.documents import default_documents, tokenize
 
 # ------------------------------------------------------------------ vocabularies and ids

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 from see_min.errors import InputError
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 
 PACKAGES = ("numpy", "scipy", "matplotlib", "torch", "sympy", "networkx")  # of requirements.txt
 WORD = r"[^\W\d_]+(?:'[^\W\d_]+)?"  # letters of any script, one inner apostrophe

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 from see_min.errors import InputError
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 from see_min.words.hownet import read_openhownet
 from see_min.words.kdml import parse_definition, sememes
 from see_min.words.lexicon import Lexicon, Sense

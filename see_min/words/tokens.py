@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from see_min.errors import InputError
-from see_min.files import read_json, read_lines
+from see_min.storage.files import read_json, read_lines
 
 STYLES = {  # how a marked token looks; (begins, kind) of a `Token` with the mark, and without
     "wordpiece": ("##(.+)", (False, "piece"), (True, "word")),

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from see_min.errors import InputError, check_at_least, check_finite
-from see_min.files import read_lines
+from see_min.storage.files import read_lines
 from see_min.units import Annotation
 from see_min.words.formats import load_lexicon
 from see_min.words.lexicon import Lexicon

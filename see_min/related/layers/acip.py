@@ -14,9 +14,9 @@ counts 1 (not 0.02) in the product.
 
 import numpy as np
 
-from see_min.budget import check_ratio
 from see_min.errors import require
 from see_min.related.layers.layer import factors
+from see_min.storage.budget import check_ratio
 
 START = 0.02  # of the masks
 PENALTY, GROWTH, EVERY = 1e-3, 1.01, 4  # lambda, and by what it grows every so many steps

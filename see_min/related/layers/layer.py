@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from see_min.budget import check_ratio
 from see_min.related.primitives import check_matrix
+from see_min.storage.budget import check_ratio
 
 
 @dataclass

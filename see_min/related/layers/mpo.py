@@ -15,10 +15,10 @@ from itertools import product
 
 import numpy as np
 
-from see_min.budget import check_ratio
 from see_min.errors import check_finite
 from see_min.related.layers.layer import CompressedLayer
 from see_min.related.primitives import rearrange
+from see_min.storage.budget import check_ratio
 from see_min.tensor_train import tt_svd
 
 SWEEPS = 6

@@ -11,10 +11,10 @@ Simplified: no groups within rows, no clipping, no error compensation as GPTQ or
 
 import numpy as np
 
-from see_min.budget import check_ratio
 from see_min.errors import InputError
 from see_min.related.layers.layer import CompressedLayer, check_layer
 from see_min.related.primitives import check_matrix
+from see_min.storage.budget import check_ratio
 
 BITS = (8, 4, 2)
 

@@ -12,9 +12,9 @@ Source: arXiv 2312.07046. Ours: the largest rank within a ratio, the same for ev
 
 import numpy as np
 
-from see_min.budget import check_ratio
 from see_min.related.layers.layer import check_layer, factors
 from see_min.related.primitives import whitened_svd
+from see_min.storage.budget import check_ratio
 
 
 def rank_at(shape, ratio, extra=0):

@@ -18,10 +18,10 @@ quantization (Chou, Lookabaugh, Gray 1989). The price is that at which codes are
 
 import numpy as np
 
-from see_min.codes import bits_per_code, code_bits, code_lengths
 from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.errors import InputError, check_axes, check_finite
-from see_min.fitting import bag_solver, polar, project, second_moments
+from see_min.fitting.least_squares import bag_solver, polar, project, second_moments
+from see_min.storage.codes import bits_per_code, code_bits, code_lengths
 
 SWEEPS, FEW = 12, 4  # of k-means, the second where a start is known or soon forgotten
 ROUNDS = 12  # of projection and k-means in turn

@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse
 
-from see_min.codes import code_bits, pack_bits, pack_codes, unpack_bits, unpack_codes
 from see_min.encoding import SememeEncoding, coded_words, private_units
 from see_min.errors import InputError, check_ids
-from see_min.files import atomic_path
+from see_min.storage.codes import code_bits, pack_bits, pack_codes, unpack_bits, unpack_codes
+from see_min.storage.files import atomic_path
 from see_min.units import Unit, fill_bag
 
 FORMAT = "see_min encoding 3"

@@ -20,10 +20,10 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from see_min.codes import code_lengths
 from see_min.encoding import BLOCK, SememeEncoding, private_units, row_blocks
 from see_min.entangle import entangled_rows, kron_rows
 from see_min.errors import InputError, check_at_least, check_axes, check_shape
+from see_min.storage.codes import code_lengths
 
 SMALLEST = 1e-100  # of the largest number of a matrix; what is above 1 / SMALLEST is refused, too
 

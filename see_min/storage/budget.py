@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor, prod, sqrt
 
-from see_min.codes import code_bits
 from see_min.errors import InputError, check_at_least
+from see_min.storage.codes import code_bits
 
 FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/history.md), not derived:
@@ -51,7 +51,7 @@ class Plan:
         Whether `see` has a projection; without one d' = D.
     rate : float
         Bits of a code on average as a share of log2 U rounded up: 1 where all are alike, less where
-        a fit gives many words the same units (see_min/codes.py).
+        a fit gives many words the same units (see_min/storage/codes.py).
 
     >>> Plan(30428, 256, (4, 4, 4, 4), 1, 30428, form="paper").parameters   # word2ket
     486848

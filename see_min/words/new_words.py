@@ -17,7 +17,7 @@ import scipy.sparse
 
 from see_min.encoding import with_private_rows
 from see_min.errors import InputError, check_finite, check_shape
-from see_min.storage import rounded
+from see_min.storage.encodings import rounded
 from see_min.units import Unit, morpheme_units
 from see_min.words.formats import load_lexicon
 from see_min.words.lexicon import Lexicon
