@@ -20,8 +20,9 @@ SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leave
 GRID = ((2.8, 0.01), (3.4, 0.01), (4.2, 0.01), (3.4, 0.12), (2.8, 0.4), (None, 1.0))
 GRID += tuple((None, 0.0, units) for units in (256, 128, 64, 32, 16, 8))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
-RATE = 0.72  # of the bits of a fixed code: what codes should take once they differ in length,
-RATES = 0.35, 0.9  # and what they may
+FINE = 30  # the ratio up to which parameters get 8 bits
+RATE = {True: 0.75, False: 0.62}  # by whether a ratio is fine: the share of the bits of a fixed
+RATES = 0.35, 0.9  # code that codes should take once they differ in length, and that they may
 LONG = 64  # units from which lengths of whole bits lose little; blocks must be alike, too
 FEW_WORDS = 10_000  # up to here codes of fixed length may be better: a unit has few words
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
@@ -203,7 +204,7 @@ def default_bits(ratio, given=None):
     >>> default_bits(20), default_bits(80)
     (8, 6)
     """
-    return given if given is not None else 8 if ratio <= 30 else 6
+    return given if given is not None else 8 if ratio <= FINE else 6
 
 
 def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
@@ -211,8 +212,8 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
 
     Of those without a projection the two of least `expected_error`.
     """
-    arguments, rates = (vocabulary, dimension, ratio, known, derived, bits), (RATE, 1.0)
-    rates = rates if vocabulary <= FEW_WORDS else rates[:1]
+    arguments = vocabulary, dimension, ratio, known, derived, bits
+    rates = (None, 1.0) if vocabulary <= FEW_WORDS else (None,)
     plans = list(dict.fromkeys(plan_bytes(*arguments, *one, rate=rate)
                                for rate in rates for one in GRID))
     whole = sorted((plan for plan in plans if not plan.projected), key=expected_error)
@@ -235,7 +236,7 @@ def expected_error(plan):
 
 def plan_bytes(
     vocabulary, dimension, ratio, known=0, derived=False, bits=6, width=2.8, share=0.0, units=256,
-    rate=RATE,
+    rate=None,
 ):  # fmt: skip
     """Our form at a ratio of *bytes*: a code per term.
 
@@ -246,8 +247,8 @@ def plan_bytes(
     3. A `share` of them goes to private vectors; KNOWN of them to known units, if the bag is
        derived: where it is stored, its index costs more than it brings.
     4. The rest buys codes, a term per block. Where there is a projection and LONG units, codes
-       differ in length: q is such that the rate that takes all bytes is nearest `rate`. With
-       a `rate` of 1 codes are alike, and what then remains goes to private vectors.
+       differ in length: q is such that the rate that takes all bytes is nearest `rate`, RATE where
+       none is given. With a `rate` of 1 codes are alike; what remains goes to private vectors.
 
     A share of 1 is low-rank factors: all words have private vectors, and codes say nothing.
 
@@ -255,7 +256,7 @@ def plan_bytes(
 
     >>> plan = plan_bytes(30522, 384, 80)
     >>> plan.sizes, plan.rank, plan.units, plan.bytes(plan.private, 6) <= 4 * 30522 * 384 / 80
-    ((24, 5), 24, (1, 256), True)
+    ((30, 4), 30, (1, 256), True)
     >>> plan_bytes(2048, 384, 20, bits=8, width=None, units=32).sizes
     (96, 4)
     """
@@ -263,6 +264,7 @@ def plan_bytes(
     least = Plan(V, D, (1, 2), 1, 2, coded=True, derived=derived)
     check_ratio(ratio, 4 * V * D / least.bytes(0, bits), "the form see")
     budget, number = 4 * V * D / ratio, bits / 8  # bytes, of a parameter
+    rate = RATE[ratio <= FINE] if rate is None else rate
     if share == 1:
         other = vocabulary, dimension, ratio, known, derived, bits
         return _plan_factors(least, budget, bits) or plan_bytes(*other)
