@@ -321,7 +321,7 @@ def test_encode_takes_the_bytes_of_one_of_its_plans(shape, ratio, derived):
 def test_plans_of_bytes_never_exceed_the_budget():
     """D91: 200 plans, small vocabularies too; inner dimensions and counts within their limits.
 
-    Where codes differ in length, all bytes but a few are spent.
+    Where codes differ in length, all bytes but a few are spent, some on the most frequent words.
     """
     seen = uneven = 0
     cases = itertools.product((20, 241, 8000), (2, 5, 96), (1, 5, 40), (False, True), (4, 16))
@@ -336,6 +336,7 @@ def test_plans_of_bytes_never_exceed_the_budget():
             assert plan.bytes(plan.private, bits) <= 4 * V * D / ratio, plan
             if plan.rate < 1:
                 assert plan.bytes(plan.private, bits) > 4 * V * D / ratio - 3
+                assert plan.private > 0 or D < 96
                 uneven += 1
             assert plan.inner_dim <= D and 2 <= plan.slot_units <= 256 and plan.rank >= 1
             assert plan.knowledge <= known and plan.private <= V
