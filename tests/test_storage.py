@@ -22,7 +22,7 @@ from see_min.storage.codes import (
     unpack_bits,
     unpack_codes,
 )
-from see_min.storage.encodings import pack, quantize, rounded, unpack
+from see_min.storage.encodings import direction_units, pack, quantize, rounded, unpack
 from see_min.units import Annotation, assign, fill_bag, shared_units
 from see_min.words.tokens import normalise
 from see_min.words.vocabulary import Vocabulary
@@ -53,6 +53,7 @@ def built(words, plan, bits=6, seed=0):
     index[..., 1] = np.random.default_rng(seed).integers(0, U, index.shape[:2])
     index[private_units(units.bag)[0]] = 0
     tables = [normal(1, r, g, seed=seed), normal(U, r, q, seed=seed + 1)]
+    tables[1] *= np.geomspace(0.01, 100, q)  # directions of unlike size, as with a metric
     P = normal(g * q, plan.dimension, seed=seed + 2) if plan.projected else None
     vectors = normal(units.bag.shape[1], g * q, seed=seed + 3)
     names = {"words": list(words.names), "slot_names": units.slot_names}
@@ -92,7 +93,29 @@ def test_rounding_twice_changes_nothing(bits):
     assert not np.array_equal(fewer.tables[1], encoding.tables[1])
     grid = encoding.tables[1][:, 0]  # of one term: as many numbers as steps at most
     assert len(np.unique(grid)) <= 2**bits - 1
-    assert len(np.unique(encoding.bag_vectors[0])) <= 2**bits - 1
+    in_units = encoding.bag_vectors[0] / direction_units(encoding.tables)
+    assert len(np.unique(in_units)) <= 2**bits - 1
+
+
+def test_bag_vectors_are_rounded_in_units_of_each_direction():
+    """D89: c_i by loops; half a step of a vector times c_i off; without c small directions go."""
+    encoding = built(vocabulary(241), PLAN, 16)
+    first, T = encoding.tables  # (1, r, g), (U, r, q)
+    g, q = first.shape[2], T.shape[2]
+    c = direction_units(encoding.tables)
+    for i, j in np.ndindex(g, q):
+        size = sum(first[0, k, i] ** 2 * np.mean(T[:, k, j] ** 2) for k in range(len(T[0]))) ** 0.5
+        assert 2**-0.5 <= c[i * q + j] / size <= 2**0.5 and np.log2(c[i * q + j]) % 1 == 0
+    vectors = normal(*encoding.bag_vectors.shape, seed=9) * c
+    kept = rounded(replace(encoding, bag_vectors=vectors), 16)
+    steps = np.abs(vectors / c).max(1, keepdims=True) / (2**15 - 1) * c  # (U, d')
+    assert (direction_units(kept.tables) == c).all()
+    assert (np.abs(kept.bag_vectors - vectors) <= 0.501 * steps).all()
+    same_step, s = quantize(vectors, (1,), 8)
+    small = c < c.max() / 1000
+    assert small.sum() >= g and not (same_step * s)[:, small].any()
+    assert (direction_units([0 * first, T]) == 1).all()  # no products: nothing to go by
+    assert (direction_units([first, T * [1, 0, 1]])[1::q] == c[0::q].min()).all()
 
 
 @pytest.mark.parametrize("bits", [*BITS, 32])
@@ -379,7 +402,7 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path):
 
 def stored(path, **changes):
     """A small file in the right format with some entries replaced; None leaves an entry out."""
-    arrays = {"format": np.array("see_min encoding 3"), "bits": np.array(0)}
+    arrays = {"format": np.array("see_min encoding 4"), "bits": np.array(0)}
     arrays |= {"slots": np.array(["tables.0"]), "tables.0": np.ones((3, 1, 3))}
     arrays |= {"index.shape": np.array([2, 1, 1, 2]), "index.0": pack_bits([0, 1], 2)} | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
@@ -427,7 +450,7 @@ def test_files_that_are_no_archive_are_refused(tmp_path):
     np.savez(tmp_path / "foreign.npz", weights=np.ones(3))
     np.save(tmp_path / "array.npy", np.ones(3))
     (tmp_path / "text.npz").write_text("word 0.1 0.2\n")
-    assert "no entry format = 'see_min encoding 3'" in rejected(tmp_path / "foreign.npz")
+    assert "no entry format = 'see_min encoding 4'" in rejected(tmp_path / "foreign.npz")
     for name in ("array.npy", "text.npz", "missing.npz", "."):
         rejected(tmp_path / name)
 

@@ -76,17 +76,21 @@ def _bag(encoding, rows):
         "start": _typed(M.indptr.astype(np.uint32)),
         "units": _typed(units.astype(np.uint32)),
         "names": [str(names[u]) for u in used],
-        "vectors": _numbers(encoding, encoding.bag_vectors[used], 1),
+        "vectors": _floats(encoding.bag_vectors[used]),
     }}
 
 
 def _numbers(encoding, array, axes):
     """Parameters as files keep them: whole numbers of `bits` and their steps, or float32."""
     if encoding.bits in (None, 32):
-        return {"shape": array.shape, "q": _typed(np.float32(array))}
+        return _floats(array)
     q, s = quantize(array, axes, encoding.bits)
     small = np.int8 if encoding.bits <= 8 else np.int16
     return {"shape": array.shape, "q": _typed(q.astype(small)), "step": _typed(s)}
+
+
+def _floats(array):
+    return {"shape": array.shape, "q": _typed(np.float32(array))}
 
 
 def _typed(array):

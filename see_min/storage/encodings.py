@@ -2,7 +2,8 @@
 
     parameter   x ~ s q, s = max |x| / (2^(b-1) - 1), q a whole number of b bits: half a step off
 
-There is a step `s` per table and term, per row of the projection, and per bag vector. Rounding
+There is a step `s` per table and term, per row of the projection, and per bag vector. Bag vectors
+are rounded in units of each direction, as a metric makes some far longer than others. Rounding
 twice changes nothing, so a file that is loaded and saved again is the same file.
 """
 
@@ -15,12 +16,13 @@ import numpy as np
 import scipy.sparse
 
 from see_min.encoding import SememeEncoding, coded_words, private_units
+from see_min.entangle import entangled_rows
 from see_min.errors import InputError, check_ids
 from see_min.storage.codes import code_bits, pack_bits, pack_codes, unpack_bits, unpack_codes
 from see_min.storage.files import atomic_path
 from see_min.units import Unit, fill_bag
 
-FORMAT = "see_min encoding 3"
+FORMAT = "see_min encoding 4"
 FEWEST_BITS, MOST_BITS = 4, 16  # or 32: float32
 # what numpy and zipfile raise on bytes that are no encoding (RuntimeError: claims to be encrypted)
 READ_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
@@ -47,6 +49,33 @@ def _axes(name):
     return (1,) if name in ("projection", "bag_vectors") else (0, 2)
 
 
+def direction_units(tables):
+    """(d',): the power of two nearest to the size that products have in each direction.
+
+    c_i^2 = sum_k prod_j mean_u T_j[u, k]^2; the least c where that is 0. It follows from the tables,
+    so no file holds it. Products with a power of two are exact: rounding stays the same.
+
+    >>> direction_units([np.array([[[3.0]]]), np.array([[[1.0, 0.1]], [[1.0, 0.1]]])])
+    array([4.  , 0.25])
+    """
+    squares = [(np.asarray(T, dtype=float) ** 2).mean(0, keepdims=True) for T in tables]
+    c = np.sqrt(entangled_rows(squares)[0])  # (1, r, q_j) each -> (d',)
+    return 2.0 ** np.rint(np.log2(np.where(c > 0, c, c[c > 0].min(initial=1))))
+
+
+def _quantized(encoding):
+    """{name: (q, s, the numbers that both stand for)} of the arrays of an encoding with bits."""
+    found = {}
+    for name, array in encoding.arrays.items():
+        c = 1.0
+        if name == "bag_vectors":  # the last one: those of the tables are here
+            once = {id(one): found[key][2] for key, one in encoding.arrays.items() if key in found}
+            c = direction_units([once[id(table)] for table in encoding.tables])
+        q, s = quantize(array / c, _axes(name), encoding.bits)
+        found[name] = q, s, q * (s * c)
+    return found
+
+
 def check_bits(bits):
     """The bits of a parameter; InputError for others than 4 to 16, and 32 (float32)."""
     if bits != 32 and not FEWEST_BITS <= bits <= MOST_BITS:
@@ -59,18 +88,15 @@ def rounded(encoding, bits):
 
     Raises InputError for bits that `check_bits` refuses.
     """
-    check_bits(bits)
-    parts, once = {}, {}
-    for name, array in encoding.arrays.items():
-        if bits == 32:
-            parts[name] = np.float32(array).astype(float)
-        else:
-            q, s = quantize(array, _axes(name), bits)
-            parts[name] = q * s.astype(float)
-        once[id(array)] = parts[name]
+    encoding = replace(encoding, bits=check_bits(bits))
+    if bits == 32:
+        parts = {name: np.float32(array).astype(float) for name, array in encoding.arrays.items()}
+    else:
+        parts = {name: numbers for name, (_, _, numbers) in _quantized(encoding).items()}
+    once = {id(array): parts[name] for name, array in encoding.arrays.items()}
     named = {name: parts[name] for name in ("projection", "bag_vectors") if name in parts}
     tables = [once[id(table)] for table in encoding.tables]  # a table of several slots stays one
-    return replace(encoding, tables=tables, bits=bits, **named)
+    return replace(encoding, tables=tables, **named)
 
 
 def pack(encoding):
@@ -79,13 +105,13 @@ def pack(encoding):
     A word with a private vector needs no codes: where all of them are 0, they are left out.
     """
     arrays = {"format": np.array(FORMAT), "bits": np.array(encoding.bits or 0)}
-    for name, array in encoding.arrays.items():
-        if encoding.bits in (None, 32):
-            arrays[name] = np.float32(array) if encoding.bits else array
-            continue
-        q, arrays[f"{name}.step"] = quantize(array, _axes(name), encoding.bits)
-        arrays[name] = pack_bits(q + 2 ** (encoding.bits - 1), encoding.bits)
-        arrays[f"{name}.shape"] = np.array(array.shape)
+    if encoding.bits in (None, 32):
+        arrays |= {name: np.float32(array) if encoding.bits else array
+                   for name, array in encoding.arrays.items()}
+    else:
+        for name, (q, arrays[f"{name}.step"], _) in _quantized(encoding).items():
+            arrays[name] = pack_bits(q + 2 ** (encoding.bits - 1), encoding.bits)
+            arrays[f"{name}.shape"] = np.array(q.shape)
     owner = {id(array): name for name, array in encoding.arrays.items()}
     arrays["slots"] = np.array([owner[id(table)] for table in encoding.tables])
     if encoding.index is not None:
@@ -130,6 +156,8 @@ def unpack(arrays, vocabulary=None):
         raise InputError(f"no entry format = '{FORMAT}'")
     slots = [str(name) for name in arrays["slots"]]
     floats = {name: _floats(arrays, name) for name in {*slots, "projection", "bag_vectors"}}
+    if "bag_vectors.step" in arrays:
+        floats["bag_vectors"] *= direction_units([floats[name] for name in slots])  # (U, d')
     sizes = _index_sizes(arrays) if "index.shape" in arrays else None
     bag = index = None
     if "bag.shape" in arrays:
