@@ -11,13 +11,14 @@ import json
 import zipfile
 import zlib
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import scipy.sparse
 
 from see_min.encoding import SememeEncoding, coded_words, private_units
 from see_min.entangle import entangled_rows
-from see_min.errors import InputError, check_ids
+from see_min.errors import InputError, check_axes, check_ids
 from see_min.storage.codes import code_bits, pack_bits, pack_codes, unpack_bits, unpack_codes
 from see_min.storage.files import atomic_path
 from see_min.units import Unit, fill_bag
@@ -52,8 +53,8 @@ def _axes(name):
 def direction_units(tables):
     """(d',): the power of two nearest to the size that products have in each direction.
 
-    c_i^2 = sum_k prod_j mean_u T_j[u, k]^2; the least c where that is 0. It follows from the tables,
-    so no file holds it. Products with a power of two are exact: rounding stays the same.
+    c_i^2 = sum_k prod_j mean_u T_j[u, k]^2; the least c where that is 0. It follows from the
+    tables, so no file holds it. Products with a power of two are exact: rounding stays the same.
 
     >>> direction_units([np.array([[[3.0]]]), np.array([[[1.0, 0.1]], [[1.0, 0.1]]])])
     array([4.  , 0.25])
@@ -157,7 +158,9 @@ def unpack(arrays, vocabulary=None):
     slots = [str(name) for name in arrays["slots"]]
     floats = {name: _floats(arrays, name) for name in {*slots, "projection", "bag_vectors"}}
     if "bag_vectors.step" in arrays:
-        floats["bag_vectors"] *= direction_units([floats[name] for name in slots])  # (U, d')
+        inner = prod(floats[name].shape[2] for name in slots)  # d'
+        vectors = check_axes("bag_vectors", floats["bag_vectors"], None, inner)
+        vectors *= direction_units([floats[name] for name in slots])  # (U, d')
     sizes = _index_sizes(arrays) if "index.shape" in arrays else None
     bag = index = None
     if "bag.shape" in arrays:
