@@ -11,13 +11,11 @@ import json
 import zipfile
 import zlib
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 import scipy.sparse
 
 from see_min.encoding import SememeEncoding, coded_words, private_units
-from see_min.entangle import entangled_rows
 from see_min.errors import InputError, check_axes, check_ids
 from see_min.storage.codes import code_bits, pack_bits, pack_codes, unpack_bits, unpack_codes
 from see_min.storage.files import atomic_path
@@ -50,18 +48,17 @@ def _axes(name):
     return (1,) if name in ("projection", "bag_vectors") else (0, 2)
 
 
-def direction_units(tables):
-    """(d',): the power of two nearest to the size that products have in each direction.
+def direction_units(P):
+    """(d',): the power of two nearest to 1 / |P_i|, what bag vectors are rounded in units of.
 
-    c_i^2 = sum_k prod_j mean_u T_j[u, k]^2; the least c where that is 0. It follows from the
-    tables, so no file holds it. Products with a power of two are exact: rounding stays the same.
+    P (d', D) has the inverse of a metric's root in it: short rows where inner rows are long. It is
+    in the file. Products with a power of two are exact: rounding stays the same.
 
-    >>> direction_units([np.array([[[3.0]]]), np.array([[[1.0, 0.1]], [[1.0, 0.1]]])])
-    array([4.  , 0.25])
+    >>> direction_units(np.array([[3.0, 4.0], [0.0, 0.1], [0.0, 0.0]]))
+    array([0.25, 8.  , 1.  ])
     """
-    squares = [(np.asarray(T, dtype=float) ** 2).mean(0, keepdims=True) for T in tables]
-    c = np.sqrt(entangled_rows(squares)[0])  # (1, r, q_j) each -> (d',)
-    return 2.0 ** np.rint(np.log2(np.where(c > 0, c, c[c > 0].min(initial=1))))
+    lengths = np.linalg.norm(np.asarray(P, dtype=float), axis=1)  # (d',)
+    return 2.0 ** np.rint(-np.log2(np.where(lengths > 0, lengths, 1)))
 
 
 def _quantized(encoding):
@@ -69,9 +66,8 @@ def _quantized(encoding):
     found = {}
     for name, array in encoding.arrays.items():
         c = 1.0
-        if name == "bag_vectors":  # the last one: those of the tables are here
-            once = {id(one): found[key][2] for key, one in encoding.arrays.items() if key in found}
-            c = direction_units([once[id(table)] for table in encoding.tables])
+        if name == "bag_vectors" and "projection" in found:  # which comes before it
+            c = direction_units(found["projection"][2])
         q, s = quantize(array / c, _axes(name), encoding.bits)
         found[name] = q, s, q * (s * c)
     return found
@@ -157,10 +153,9 @@ def unpack(arrays, vocabulary=None):
         raise InputError(f"no entry format = '{FORMAT}'")
     slots = [str(name) for name in arrays["slots"]]
     floats = {name: _floats(arrays, name) for name in {*slots, "projection", "bag_vectors"}}
-    if "bag_vectors.step" in arrays:
-        inner = prod(floats[name].shape[2] for name in slots)  # d'
-        vectors = check_axes("bag_vectors", floats["bag_vectors"], None, inner)
-        vectors *= direction_units([floats[name] for name in slots])  # (U, d')
+    if "bag_vectors.step" in arrays and (P := floats["projection"]) is not None:
+        vectors = check_axes("bag_vectors", floats["bag_vectors"], None, len(P))
+        vectors *= direction_units(P)  # (U, d')
     sizes = _index_sizes(arrays) if "index.shape" in arrays else None
     bag = index = None
     if "bag.shape" in arrays:
