@@ -13,7 +13,7 @@ from see_min import Plan, plan_paper, plan_see
 from see_min.encoding import SememeEncoding
 from see_min.errors import InputError
 from see_min.fitting.least_squares import low_rank_encoding, random_encoding
-from see_min.storage.budget import leaf_sizes, low_rank, make_plan, plan_bytes
+from see_min.storage.budget import leaf_sizes, low_rank, make_plan, plan_bytes, plans_bytes
 from see_min.units import Annotation, assign, shared_units
 
 STEMS = ["ab", "ba", "cd", "dc", "ef"]
@@ -283,6 +283,17 @@ def test_a_plan_without_a_projection_has_all_directions_and_no_term_more_would_f
         plan, rank=plan.rank + 1, private=0).bytes(0, 6)
     with_P = replace(plan, projected=True)  # what it saves: D rows of D numbers and their steps
     assert with_P.bytes(plan.private, 6) - plan.bytes(plan.private, 6) == -(-6 * D * D // 8) + 4 * D
+
+
+@pytest.mark.parametrize(("V", "units", "share"), [(10_000, 64, 0.12), (10_001, 256, 0.01)])
+def test_usual_plans_of_few_words_have_fewer_units_and_more_private_vectors(V, units, share):
+    """D91: a share of the bytes, less than one vector left, and units of an uneven code."""
+    plans = [plan for plan in plans_bytes(V, 192, 10, bits=8) if plan.rate < 1]
+    shares = [plan.private * plan.inner_dim / (4 * V * 192 / 10) for plan in plans]
+    usual = [plan for plan, got in zip(plans, shares)
+             if share - plan.inner_dim / (4 * V * 192 / 10) < got <= share]
+    assert units in [plan.slot_units for plan in usual]
+    assert all(plan.slot_units == units for plan, got in zip(plans, shares) if got < 0.1)
 
 
 @pytest.mark.parametrize(("call", "text"), [

@@ -24,13 +24,14 @@ def perplexity(model, ids, max_windows=320, block_size=None, rare_from=RARE_FROM
     Rare are targets of rank `rare_from` and beyond; None if there is none.
     """
     model.eval()
-    block_size = block_size or model.config.block_size
-    device, losses, targets = next(model.parameters()).device, [], []
-    for chunk in torch.from_numpy(windows(ids, block_size, max_windows)).to(device).split(BATCH):
-        x, y = chunk[:, :-1], chunk[:, 1:].flatten()  # (b, t), (b t,)
-        losses.append(F.cross_entropy(model(x).flatten(0, 1), y, reduction="none"))  # (b t,)
-        targets.append(y)
-    loss, target = torch.cat(losses).double(), torch.cat(targets)  # (n,), (n,)
+    rows = torch.from_numpy(windows(ids, block_size or model.config.block_size, max_windows))
+    rows = rows.to(next(model.parameters()).device)  # (w, t + 1)
+    target = rows[:, 1:].flatten()  # (w t,)
+    loss = torch.empty(len(target), device=rows.device)  # kept apart: parts would split the heap
+    for chunk, out in zip(rows.split(BATCH), loss.view(len(rows), -1).split(BATCH)):
+        scores, y = model(chunk[:, :-1]).flatten(0, 1), chunk[:, 1:].flatten()  # (b t, V), (b t,)
+        out.copy_(F.cross_entropy(scores, y, reduction="none").view_as(out))  # (b, t)
+    loss = loss.double()
     rare = loss[target >= rare_from]
     return _exp(loss.mean()), _exp(rare.mean()) if len(rare) else None
 

@@ -15,16 +15,18 @@ FORMS = ("see", "paper", "morphemes")
 # Chosen among the few values that were tried (docs/history.md), not derived:
 WIDTH = {True: 1.5, False: 0.9}  # d' in units of D / sqrt(ratio), by per_term
 SHARES = {"knowledge": 1 / 3, "products": 1 / 8}  # of what the projection leaves; private: the rest
-# By bytes: d' in units of D / sqrt(ratio), share of private vectors; a share of 1 is low-rank
-# factors, as every word has its own vector. Then plans without a projection: units per slot.
-GRID = ((2.8, 0.01), (3.4, 0.01), (4.2, 0.01), (3.4, 0.12), (2.8, 0.4), (None, 1.0))
+# By bytes: d' in units of D / sqrt(ratio), share of private vectors, units per slot (256). A share
+# of 1 is low-rank factors, as every word has its own vector. At last plans without a projection.
+WIDTHS = 2.8, 3.4, 4.2
+USUAL = {True: (0.12, 64), False: (0.01, 256)}  # share and units by whether words are few
+GRID = ((3.4, 0.12), (2.8, 0.4), (None, 1.0))
 GRID += tuple((None, 0.0, units) for units in (256, 128, 64, 32, 16, 8))
 TABLES, KNOWN = 0.12, 0.2  # shares of the bytes
 FINE = 30  # the ratio up to which parameters get 8 bits
 RATE = {True: 0.75, False: 0.62}  # by whether a ratio is fine: the share of the bits of a fixed
 RATES = 0.35, 0.9  # code that codes should take once they differ in length, and that they may
 LONG = 64  # units from which lengths of whole bits lose little; blocks must be alike, too
-FEW_WORDS = 10_000  # up to here codes of fixed length may be better: a unit has few words
+FEW_WORDS = 10_000  # up to here a unit has few words: fewer units, and codes may be of fixed length
 MOST_PRIVATE = 2  # at most one word in so many has a vector of its own
 MAX_TERMS, MAX_CODES = 16, 256  # with an index per term: r and U at most; a code fits one byte
 
@@ -213,9 +215,10 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
     Of those without a projection the two of least `expected_error`.
     """
     arguments = vocabulary, dimension, ratio, known, derived, bits
-    rates = (None, 1.0) if vocabulary <= FEW_WORDS else (None,)
+    few = vocabulary <= FEW_WORDS
+    grid = *((width, *USUAL[few]) for width in WIDTHS), *GRID
     plans = list(dict.fromkeys(plan_bytes(*arguments, *one, rate=rate)
-                               for rate in rates for one in GRID))
+                               for rate in (None, 1.0)[: 1 + few] for one in grid))
     whole = sorted((plan for plan in plans if not plan.projected), key=expected_error)
     return [plan for plan in plans if plan.projected] + whole[:2]
 
