@@ -81,13 +81,6 @@ def score(row, name):
     return next(scores[key] for key in scores if name.removeprefix("rare ") in key)
 
 
-def fits_table():
-    """Perplexities of SmolLM2-135M after today's fits."""
-    rows = read("smollm2_fit")
-    return [f"| {method} | " + " | ".join(f"{row['value']:.1f}" for row in of(rows, method=method))
-            + " |" for method in keys(rows, "method")] + [stored_line("smollm2_fit")]
-
-
 def comparison_table():
     """Methods by ratios: weighted error / STS / MEN / MEN of pairs with a rare word."""
     rows = read("minilm_compare")
@@ -242,7 +235,6 @@ def tables():
     results["minilm_compare"] = comparison_table() + gain_table()
     for name, lines in results.items():
         results[name] = [*lines, read(name, "command"), stored_line(name)], "docs/results.md"
-    results["smollm2_fit"] = fits_table(), "docs/results.md"
     results["README"] = readme_table(), "README.md"
     papers = [*bytes_table(), read("morphte", "command")]
     two, added = (read(name, "command") for name in ("two_languages", "added_words"))
