@@ -217,8 +217,11 @@ def plans_bytes(vocabulary, dimension, ratio, known=0, derived=False, bits=6):
     arguments = vocabulary, dimension, ratio, known, derived, bits
     few = vocabulary <= FEW_WORDS
     grid = *((width, *USUAL[few]) for width in WIDTHS), *GRID
-    plans = list(dict.fromkeys(plan_bytes(*arguments, *one, rate=rate)
-                               for rate in (None, 1.0)[: 1 + few] for one in grid))
+    plans = [plan_bytes(*arguments, *one, rate=rate)
+             for rate in (None, 1.0)[: 1 + few] for one in grid]
+    if few and all(plan.rate == 1 for plan in plans):  # so few that codes need all bytes
+        plans += [plan_bytes(*arguments, width, *USUAL[False]) for width in WIDTHS]
+    plans = list(dict.fromkeys(plans))
     whole = sorted((plan for plan in plans if not plan.projected), key=expected_error)
     return [plan for plan in plans if plan.projected] + whole[:2]
 
