@@ -24,6 +24,8 @@ def read(name, part="rows"):
 
 def mean(rows, digits, dense=None):
     """Mean over seeds, and of the differences from the dense model of the same seed."""
+    if not rows:
+        return "not run"
     text = f"{np.mean([row['value'] for row in rows]):.{digits}f}"
     if dense is None:
         return text
