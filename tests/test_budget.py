@@ -296,6 +296,14 @@ def test_usual_plans_of_few_words_have_fewer_units_and_more_private_vectors(V, u
     assert all(plan.slot_units == units for plan, got in zip(plans, shares) if got < 0.1)
 
 
+def test_the_plans_of_many_words_are_tried_for_few_where_all_codes_are_of_fixed_length():
+    """D91: 1,500 words have too few bytes for 64 units; 4,000 have uneven codes."""
+    for V, D, ratio, tried in ((1500, 96, 20, True), (4000, 192, 10, False)):
+        plans = plans_bytes(V, D, ratio, bits=8)
+        assert all(plan.rate == 1 for plan in plans) == tried
+        assert (plan_bytes(V, D, ratio, bits=8, width=3.4, share=0.01) in plans) == tried
+
+
 @pytest.mark.parametrize(("call", "text"), [
     (lambda: plan_bytes(300, 1, 2), "matrix: columns: expected at least 2, got 1"),
     (lambda: make_plan("best", 4000, 192, 10, 0), "form: expected one of see, paper, morphemes, "),
